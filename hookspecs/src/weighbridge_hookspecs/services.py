@@ -1,0 +1,232 @@
+"""Protocols of what a plugin leases from its host.
+
+A plugin gets everything it holds from its :class:`PluginContext`. Each call below is a lease: the host can take it back,
+and does so in reverse order when the plugin is unloaded, whatever the plugin does. Protocols only: the host builds the
+objects, and a test may build its own.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from typing import Any, Literal, Protocol, TypeAlias, TypeVar, runtime_checkable
+
+from .records import Backpressure, BudgetView, Capability, ScalingLimits, ScalingMetrics
+
+T = TypeVar("T")
+Priority: TypeAlias = Literal["low", "normal", "high", "critical"]
+
+
+class Lease(Protocol):
+    """One thing lent to one plugin."""
+
+    def release(self) -> None:
+        """Give it back early. Releasing twice does nothing."""
+
+
+class StopToken(Protocol):
+    """Tells a supervised task that it should end; ``threading.Event`` is one."""
+
+    def is_set(self) -> bool:
+        """True once the task should end."""
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Sleep until the task should end or `timeout` seconds have passed; true if it should end."""
+
+
+class Buffer(Protocol):
+    """A block of memory outside of Python's allocator."""
+
+    @property
+    def nbytes(self) -> int:
+        """Its size in bytes."""
+
+    @property
+    def node(self) -> int | None:
+        """The NUMA node that it was asked for; None where the machine decides."""
+
+    def view(self) -> memoryview:
+        """The memory itself, writable."""
+
+    def release(self) -> None:
+        """Give it back. Using a view afterwards is an error."""
+
+
+class Buffers(Protocol):
+    """Pooled buffers for reading and writing."""
+
+    def rent(self, nbytes: int, *, clear: bool = False) -> AbstractContextManager[memoryview]:
+        """Lend a writable view of exactly `nbytes` bytes; `clear` wipes it when it is returned.
+
+        :raises CeilingExceeded: if there is no room even after others released what they could.
+        """
+
+
+class Cache(Protocol):
+    """A bounded least-recently-used cache."""
+
+    def get(self, key: Any, default: Any = None) -> Any:
+        """The value, or `default`."""
+
+    def put(self, key: Any, value: Any, *, nbytes: int) -> None:
+        """Keep `value`, which weighs `nbytes`; older entries make room."""
+
+    def clear(self) -> None:
+        """Drop every entry."""
+
+
+class Store(Protocol):
+    """A key-value store for bytes, in a namespace of the plugin's own."""
+
+    def get(self, key: str) -> bytes | None:
+        """The value, or None."""
+
+    def put(self, key: str, value: bytes) -> None:
+        """Keep `value`; when this returns it survives a crash."""
+
+    def delete(self, key: str) -> None:
+        """Forget `key`; an unknown key is fine."""
+
+    def keys(self, prefix: str = "") -> Iterator[str]:
+        """The keys that begin with `prefix`, sorted."""
+
+
+class Gate(Protocol):
+    """A limit on how many may work at once."""
+
+    def enter(
+        self, *, priority: Priority = "normal", timeout_seconds: float | None = None
+    ) -> AbstractContextManager[None]:
+        """Wait for a place, first come first served within a priority.
+
+        :raises Saturated: if the queue is full or `timeout_seconds` have passed.
+        """
+
+
+class Bus(Protocol):
+    """Messages between plugins that hold no references to each other."""
+
+    def publish(self, topic: str, message: Any) -> None:
+        """Put `message` into the queue of every subscriber of `topic`."""
+
+    def subscribe(self, topic: str, receive: Callable[[Any], None], *, max_pending: int = 10_000) -> Lease:
+        """Have `receive` called with every message of `topic` until the lease is released."""
+
+
+class Secret(Protocol):
+    """Bytes kept in locked memory."""
+
+    def view(self) -> AbstractContextManager[memoryview]:
+        """The bytes, for as long as the ``with`` block lasts."""
+
+    def release(self) -> None:
+        """Wipe them."""
+
+
+class Capabilities(Protocol):
+    """Names of what this process is able to do, each with its evidence and its owner."""
+
+    def register(
+        self, name: str, provided: object = None, *, evidence: str, details: Mapping[str, str] | None = None
+    ) -> None:
+        """Announce `name`; `provided` is what ``capabilities[name]`` gives to others.
+
+        It leaves with the plugin. A name that another plugin has taken raises :class:`ConfigurationError`.
+        """
+
+    def __getitem__(self, name: str) -> Any:
+        """What was provided under `name`; KeyError if nobody did."""
+
+    def __contains__(self, name: object) -> bool:
+        """Whether somebody registered `name`."""
+
+    def describe(self) -> tuple[Capability, ...]:
+        """Every capability, sorted by name."""
+
+
+class PluginContext(Protocol):
+    """What the host gives to a plugin's constructor: its only door to the outside."""
+
+    @property
+    def name(self) -> str:
+        """The plugin's name: that of its entry point."""
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """The plugin's own settings, read-only."""
+
+    @property
+    def log(self) -> logging.Logger:
+        """A logger named ``weighbridge.plugins.<name>``; handlers added to it leave with the plugin."""
+
+    @property
+    def budget(self) -> BudgetView:
+        """What it may still take, drawn at every access."""
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What others provide. To provide something, implement ``weighbridge_capabilities``."""
+
+    @property
+    def buffers(self) -> Buffers:
+        """Pooled buffers."""
+
+    @property
+    def store(self) -> Store:
+        """A durable store, in a namespace of the plugin's own."""
+
+    @property
+    def bus(self) -> Bus:
+        """Messages to and from other plugins."""
+
+    def cache(self, max_items: int, max_bytes: int, *, on_evict: Callable[[Any, Any], None] | None = None) -> Cache:
+        """A new bounded cache."""
+
+    def gate(self, limit: int, *, max_waiting: int | None = None) -> Gate:
+        """A new limit on how many may work at once."""
+
+    def secret(self, content: bytes) -> Secret:
+        """Keep `content` in locked memory."""
+
+    def every(self, seconds: float, call: Callable[[], object], *, name: str | None = None) -> Lease:
+        """Call `call` every `seconds` (above 0) on the host's timer thread, until released.
+
+        An exception is logged and counted, and the next call comes all the same.
+        """
+
+    def spawn(self, run: Callable[[StopToken], object], *, name: str | None = None) -> Lease:
+        """Run `run` in a supervised thread. It has to return soon after its token is set.
+
+        An exception is logged and counted. Releasing sets the token and joins the thread.
+        """
+
+    def track(self, obj: T) -> T:
+        """Watch `obj` with a weak reference: if it outlives the plugin, the receipt names it. Gives `obj` back.
+
+        :raises TypeError: if `obj` has no weak references (a list, a dict, an int).
+        """
+
+    def charge(self, nbytes: int, label: str) -> Lease:
+        """Put `nbytes` of memory that Python cannot see on the account, until released.
+
+        :raises ValueError: if `nbytes` is below 0.
+        """
+
+
+@runtime_checkable
+class ScalableSubsystem(Protocol):
+    """A part of a plugin that scales with load: what ``weighbridge_scalable`` returns."""
+
+    @property
+    def limits(self) -> ScalingLimits:
+        """The bounds in force."""
+
+    def metrics(self) -> ScalingMetrics:
+        """What it is doing now."""
+
+    def reconfigure(self, limits: ScalingLimits) -> None:
+        """Take new bounds; what runs already goes on."""
+
+    def backpressure(self) -> Backpressure:
+        """Whether it takes more work now."""

@@ -1,0 +1,1 @@
+"""What a plugin holds, and how that was measured."""

@@ -1,0 +1,135 @@
+"""Which modules an import brings in, and what each of them weighs on its own.
+
+A finder at the head of ``sys.meta_path`` sees every module that this thread is about to import. It lets the others find
+it and puts a scale around the execution of its code: bytes and seconds, without those of the modules that it imports in
+turn. The scale is an attribute of the loader *instance*, so the loader keeps its type, and it is taken off afterwards.
+
+Replacing ``builtins.__import__`` would be simpler, but it slows down every import statement and hides from C code;
+an audit hook could never be removed again.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Any
+
+import attrs
+
+from .meters import traced_bytes
+
+
+@attrs.frozen(kw_only=True)
+class ModuleWeight:
+    """One module that was brought in. The figures are its own, without those of modules that it imported."""
+
+    name: str
+    file: str | None
+    traced_bytes: int | None
+    seconds: float | None
+
+
+@attrs.define
+class _Execution:
+    name: str
+    bytes_before: int
+    seconds_before: float
+    bytes_inside: int = 0
+    seconds_inside: float = 0.0
+
+
+class ImportRecorder(MetaPathFinder):
+    """A context in which the imports of this thread, and of threads that it starts, are recorded."""
+
+    def __init__(self) -> None:
+        self._executions = threading.local()
+        self._weights: dict[str, tuple[int, float]] = {}
+        self._before: frozenset[str] = frozenset()
+        self._foreign_threads: frozenset[int | None] = frozenset()
+        self._foreign: set[str] = set()
+        self._scaled: list[Any] = []
+
+    def __enter__(self) -> ImportRecorder:
+        threads = {thread.ident for thread in threading.enumerate()}
+        self._foreign_threads = frozenset(threads - {threading.get_ident()})
+        self._before = frozenset(sys.modules)
+        sys.meta_path.insert(0, self)
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        # not list.remove: a finder of somebody else's may have an __eq__ of its own
+        sys.meta_path[:] = [finder for finder in sys.meta_path if finder is not self]
+        while self._scaled:
+            vars(self._scaled.pop()).pop("exec_module", None)
+
+    def brought(self) -> tuple[ModuleWeight, ...]:
+        """What is in ``sys.modules`` now, was not at the start, and was not imported by another thread."""
+        new = [name for name in list(sys.modules) if name not in self._before and name not in self._foreign]
+        return tuple(self._weigh(name) for name in new)
+
+    def _weigh(self, name: str) -> ModuleWeight:
+        nbytes, seconds = self._weights.get(name, (None, None))
+        tracing = traced_bytes() is not None
+        file = getattr(sys.modules[name], "__file__", None)
+        return ModuleWeight(
+            name=name,
+            file=file if isinstance(file, str) else None,
+            traced_bytes=nbytes if tracing else None,
+            seconds=seconds,
+        )
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """Let the finders behind this one find the module, and put the scale on its loader."""
+        if threading.get_ident() in self._foreign_threads:
+            self._foreign.add(fullname)
+            return None
+        for finder in sys.meta_path[sys.meta_path.index(self) + 1 :]:
+            find = getattr(finder, "find_spec", None)
+            if find is None:
+                return None
+            spec: ModuleSpec | None = find(fullname, path, target)
+            if spec is not None:
+                self._put_scale_on(spec.loader)
+                return spec
+        return None
+
+    def _put_scale_on(self, loader: Any) -> None:
+        """Loaders without attributes of their own, classes such as FrozenImporter among them, stay as they are."""
+        if isinstance(loader, type) or "exec_module" in getattr(loader, "__dict__", {"exec_module": None}):
+            return
+        execute = getattr(loader, "exec_module", None)
+        if execute is None:
+            return
+        try:
+            loader.exec_module = lambda module: self._execute(execute, module)
+        except (AttributeError, TypeError):
+            return
+        self._scaled.append(loader)
+
+    def _execute(self, execute: Callable[[ModuleType], None], module: ModuleType) -> None:
+        stack = self._stack()
+        execution = _Execution(module.__name__, traced_bytes() or 0, time.perf_counter())
+        stack.append(execution)
+        try:
+            execute(module)
+        finally:
+            stack.pop()
+            nbytes = (traced_bytes() or 0) - execution.bytes_before
+            seconds = time.perf_counter() - execution.seconds_before
+            if stack:
+                stack[-1].bytes_inside += nbytes
+                stack[-1].seconds_inside += seconds
+            self._weights[execution.name] = (nbytes - execution.bytes_inside, seconds - execution.seconds_inside)
+
+    def _stack(self) -> list[_Execution]:
+        if not hasattr(self._executions, "stack"):
+            self._executions.stack = []
+        stack: list[_Execution] = self._executions.stack
+        return stack

@@ -1,0 +1,255 @@
+"""The books on modules: who brought each of them in, and who uses it.
+
+A module that two plugins use is shared: it is on the books once, under neither of them, and it goes when the last of
+them has gone.
+"""
+
+from __future__ import annotations
+
+import importlib.machinery
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from types import BuiltinFunctionType, FunctionType, ModuleType
+from typing import Any, Final, Literal, TypeAlias
+
+import attrs
+
+from .imports import ModuleWeight
+
+Kind: TypeAlias = Literal["own", "dependency", "stdlib"]
+Kept: TypeAlias = Literal["shared", "dependency", "compiled", "outside"]
+"""Why a module stays: another plugin uses it; it is a dependency that was not asked to go; its package has a compiled
+module, which cannot be loaded twice; something that is no plugin refers to it."""
+_SHARED: Final[Kept] = "shared"
+_UNASKED: Final[Kept] = "dependency"
+
+
+@attrs.frozen
+class Departure:
+    """Which modules go with a plugin, and which of those that it used stay, and why."""
+
+    dropped: tuple[str, ...]
+    kept: Mapping[str, Kept]
+
+    @property
+    def compiled(self) -> tuple[str, ...]:
+        """Those that were to go and cannot."""
+        return tuple(sorted(name for name, why in self.kept.items() if why == "compiled"))
+
+
+@attrs.define
+class _Entry:
+    weight: ModuleWeight
+    brought_by: str
+    kind: Kind
+    users: set[str]
+
+
+def classify(name: str, own: str) -> Kind:
+    """Whether a module is the plugin's `own` package (dotted name), the standard library's, or a dependency's."""
+    if name == own or name.startswith(own + "."):
+        return "own"
+    if name.partition(".")[0] in sys.stdlib_module_names:
+        return "stdlib"
+    return "dependency"
+
+
+def own_package(module: str) -> str:
+    """The outermost package of `module` that is not a namespace package: what one distribution owns."""
+    parts = module.split(".")
+    for end in range(1, len(parts)):
+        name = ".".join(parts[:end])
+        loaded = sys.modules.get(name)
+        if loaded is None or getattr(loaded, "__file__", None) is not None:
+            return name
+    return module
+
+
+def is_extension(module: object) -> bool:
+    """Whether a module is compiled: such a one cannot be loaded a second time."""
+    loader = getattr(getattr(module, "__spec__", None), "loader", None)
+    return isinstance(loader, importlib.machinery.ExtensionFileLoader)
+
+
+def referenced(module: ModuleType) -> Iterator[str]:
+    """Names of the modules that `module` refers to by its global names, and of its parent packages."""
+    name = module.__name__
+    while name := name.rpartition(".")[0]:
+        yield name
+    for value in list(_namespace(module).values()):
+        if isinstance(value, ModuleType):
+            yield from _strings(_namespace(value).get("__name__"))
+        elif isinstance(value, FunctionType | BuiltinFunctionType):
+            yield from _strings(value.__module__)
+        else:
+            home = value if isinstance(value, type) else type(value)
+            yield from _strings(type.__getattribute__(home, "__dict__").get("__module__"))
+
+
+def _bound(optional: set[str], idle: set[str]) -> dict[str, Kept]:
+    """Which of the `optional` modules have to stay: whole packages that are compiled or referred to by what is not `idle`."""
+    reasons: dict[str, Kept] = {_top(name): "compiled" for name in optional if is_extension(sys.modules.get(name))}
+    for name, module in list(sys.modules.items()):
+        if name not in idle and isinstance(module, ModuleType):
+            for other in referenced(module):
+                if other in optional:
+                    reasons.setdefault(_top(other), "outside")
+    waiting = list(reasons)
+    while waiting:
+        package = waiting.pop()
+        for other in _references_of(package, optional):
+            if _top(other) not in reasons:
+                reasons[_top(other)] = reasons[package]
+                waiting.append(_top(other))
+    return {name: reasons[_top(name)] for name in optional if _top(name) in reasons}
+
+
+def _references_of(package: str, optional: set[str]) -> set[str]:
+    """The `optional` modules that any module of `package` refers to."""
+    modules = [sys.modules.get(name) for name in optional if _top(name) == package]
+    return {
+        other
+        for module in modules
+        if isinstance(module, ModuleType)
+        for other in referenced(module)
+        if other in optional
+    }
+
+
+def _sum(figures: Iterable[int | None]) -> int | None:
+    """The sum of what was measured; None if something was to be measured and nothing was."""
+    every = list(figures)
+    measured = [figure for figure in every if figure is not None]
+    return sum(measured) if measured or not every else None
+
+
+def _top(name: str) -> str:
+    return name.partition(".")[0]
+
+
+def _namespace(module: ModuleType) -> dict[str, Any]:
+    """The module's own dictionary, past any ``__getattribute__`` of a lazy module."""
+    namespace: dict[str, Any] = ModuleType.__getattribute__(module, "__dict__")
+    return namespace
+
+
+def _strings(value: object) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+
+
+@attrs.frozen(kw_only=True)
+class Split:
+    """How the modules that one plugin uses are to be charged."""
+
+    modules: int
+    shared_bytes: int
+    """Used by others too."""
+    shared_brought_bytes: int
+    """Of those, what this plugin's own load brought in, and is therefore in its weighing."""
+    stdlib_bytes: int
+    """Of the standard library, brought in by its load."""
+    adopted_bytes: int
+    """Brought in by another plugin's load, and used by this one alone by now."""
+
+
+class ModuleBooks:
+    """Every module that a load has brought in and that is still there."""
+
+    def __init__(self) -> None:
+        self._entries: dict[str, _Entry] = {}
+
+    def enter(self, plugin: str, weights: Iterable[ModuleWeight], own: str) -> None:
+        """Put on the books what the load of `plugin` brought in, and what else on the books it uses."""
+        brought = list(weights)
+        for weight in brought:
+            self._entries[weight.name] = _Entry(weight, plugin, classify(weight.name, own), {plugin})
+        already = (name for name in self._entries if classify(name, own) == "own")
+        for name in self._reach([*already, *(weight.name for weight in brought)]):
+            self._entries[name].users.add(plugin)
+
+    def _reach(self, names: Iterable[str]) -> set[str]:
+        """Everything on the books that can be reached from the modules called `names`."""
+        reached: set[str] = set()
+        waiting = [name for name in names if name in self._entries]
+        while waiting:
+            name = waiting.pop()
+            if name in reached:
+                continue
+            reached.add(name)
+            module = sys.modules.get(name)
+            if isinstance(module, ModuleType):
+                waiting.extend(other for other in referenced(module) if other in self._entries)
+        return reached
+
+    def of(self, plugin: str) -> tuple[tuple[ModuleWeight, Kind, bool], ...]:
+        """What `plugin` uses: the weight, the kind, and whether others use it too."""
+        return tuple(
+            (entry.weight, entry.kind, len(entry.users) > 1)
+            for entry in self._entries.values()
+            if plugin in entry.users
+        )
+
+    def split(self, plugin: str) -> Split:
+        """How the modules that `plugin` uses are to be charged."""
+        modules = shared = brought = stdlib = adopted = 0
+        for entry in self._entries.values():
+            if plugin not in entry.users:
+                continue
+            nbytes = entry.weight.traced_bytes or 0
+            modules += entry.kind != "stdlib"
+            if entry.kind == "stdlib":
+                stdlib += nbytes if entry.brought_by == plugin else 0
+            elif len(entry.users) > 1:
+                shared += nbytes
+                brought += nbytes if entry.brought_by == plugin else 0
+            elif entry.brought_by != plugin:
+                adopted += nbytes
+        return Split(
+            modules=modules,
+            shared_bytes=shared,
+            shared_brought_bytes=brought,
+            stdlib_bytes=stdlib,
+            adopted_bytes=adopted,
+        )
+
+    def shared_bytes(self) -> int | None:
+        """Traced bytes of modules that several plugins use, or that nobody uses any more; None if not measured."""
+        return _sum(entry.weight.traced_bytes for entry in self._entries.values() if self._is_shared(entry))
+
+    def stdlib_bytes(self) -> int | None:
+        """Traced bytes of modules of the standard library that came with plugins; None if not measured."""
+        return _sum(entry.weight.traced_bytes for entry in self._entries.values() if entry.kind == "stdlib")
+
+    @staticmethod
+    def _is_shared(entry: _Entry) -> bool:
+        return len(entry.users) != 1 and entry.kind != "stdlib"
+
+    def leave(self, plugin: str, *, dependencies: bool) -> Departure:
+        """Strike `plugin` off, and tell which modules may be dropped from ``sys.modules`` now; those are off the books.
+
+        Modules of the standard library stay, and so do those that others use. Dependencies go only if asked, if
+        nothing outside refers to them, and if the whole package is pure Python.
+        """
+        mine = [name for name, entry in self._entries.items() if plugin in entry.users and entry.kind != "stdlib"]
+        for entry in self._entries.values():
+            entry.users.discard(plugin)
+        idle = {name for name, entry in self._entries.items() if not entry.users and entry.kind != "stdlib"}
+        optional = {name for name in idle if self._entries[name].kind == "dependency"}
+        stays = _bound(optional, idle) if dependencies else dict.fromkeys(optional, _UNASKED)
+        dropped = tuple(name for name in list(sys.modules) if name in idle and name not in stays)
+        for name in dropped:
+            del self._entries[name]
+        return Departure(dropped, {name: stays.get(name, _SHARED) for name in mine if name not in dropped})
+
+    def traced_bytes(self, names: Iterable[str]) -> int:
+        """What the modules called `names` weigh together, as far as it was measured."""
+        return sum(self._entries[name].weight.traced_bytes or 0 for name in names if name in self._entries)
+
+    def files(self) -> dict[str, set[str]]:
+        """File name to the plugins that use the module."""
+        return {
+            entry.weight.file: set(entry.users)
+            for entry in self._entries.values()
+            if entry.weight.file and entry.kind != "stdlib"
+        }

@@ -1,0 +1,284 @@
+"""The plugin manager, and the only calls of hooks: one typed method for each.
+
+Hooks that the host calls to run a life cycle are called one implementation at a time: so the host knows who raised, one
+failing observer does not silence the next, and a plugin can be activated alone. A wrapper would not be seen by such a
+call, and is refused when it is registered. Application hooks are called through :attr:`Hooks.relay`, by pluggy itself.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from types import ModuleType
+from typing import Any, Final, TypeVar
+
+import attrs
+import pluggy
+from weighbridge_hookspecs import (
+    PROJECT_NAME,
+    AdmissionRequest,
+    Admitted,
+    Buffer,
+    Candidate,
+    Capabilities,
+    ConfigurationError,
+    Deferred,
+    Event,
+    Refused,
+    ReleaseRequest,
+    ScalableSubsystem,
+    Verdict,
+    WeighbridgeError,
+    hooks,
+)
+
+T = TypeVar("T")
+_log: Final = logging.getLogger("weighbridge.hooks")
+_FIXED: Final = ("candidate", "usage_bytes", "ceiling_bytes", "headroom_bytes", "dry_run")
+
+
+class PolicyFailed(WeighbridgeError):
+    """A plugin that was asked about an admission raised, or gave an answer that makes no sense."""
+
+
+@attrs.frozen
+class Registration:
+    """The hooks of one registered object, by name."""
+
+    name: str
+    implemented: tuple[str, ...]
+    unknown: tuple[str, ...]
+    """Hooks that no specification knows: most likely spelling mistakes."""
+
+
+class Hooks:
+    """Registration and calls."""
+
+    def __init__(self) -> None:
+        self._manager = pluggy.PluginManager(PROJECT_NAME)
+        self._manager.add_hookspecs(hooks)
+        self._fail_open: set[str] = set()
+
+    @property
+    def relay(self) -> pluggy.HookRelay:
+        """pluggy's own relay, for the application's calls."""
+        return self._manager.hook
+
+    def add_specifications(self, namespace: ModuleType | type) -> None:
+        """Add hooks of the application's own."""
+        self._manager.add_hookspecs(namespace)
+
+    def register(self, name: str, plugin: object, *, fail_open: bool = False) -> Registration:
+        """Register an object under `name`.
+
+        :raises ConfigurationError: if the name is taken, or an implementation does not fit its specification.
+        """
+        problem = ""
+        try:
+            self._manager.register(plugin, name)
+        except (ValueError, pluggy.PluginValidationError) as error:
+            # kept as text: pluggy's error holds the plugin
+            problem = str(error).partition("\n")[0]
+        if problem:
+            raise ConfigurationError(f"cannot be registered: {problem}", plugin=name, step="register")
+        wrappers = [hook for hook, impl in self._of(name) if impl.wrapper or impl.hookwrapper]
+        if wrong := [hook for hook in wrappers if hook in vars(hooks)]:
+            self.unregister(name)
+            raise ConfigurationError(
+                f"{wrong[0]} is implemented as a wrapper, and the host calls that hook one plugin at a time",
+                plugin=name,
+                step="register",
+                advice="Implement it as a plain hook",
+            )
+        if fail_open:
+            self._fail_open.add(name)
+        return self._registration(name)
+
+    def unregister(self, name: str) -> None:
+        """Take an object out: no new call reaches it. Fine if it is not there."""
+        if self._manager.get_plugin(name) is not None:
+            self._manager.unregister(name=name)
+        self._fail_open.discard(name)
+
+    def implemented(self, name: str) -> tuple[str, ...]:
+        """The hooks that one registered object implements, sorted."""
+        return tuple(sorted({hook for hook, _ in self._of(name)}))
+
+    def _registration(self, name: str) -> Registration:
+        implemented = self.implemented(name)
+        unknown = tuple(hook for hook in implemented if not getattr(self.relay, hook).has_spec())
+        return Registration(name, implemented, unknown)
+
+    def _of(self, name: str) -> Iterator[tuple[str, pluggy.HookImpl]]:
+        for hook, caller in list(vars(self.relay).items()):
+            for impl in caller.get_hookimpls():
+                if impl.plugin_name == name:
+                    yield hook, impl
+
+    def callers_of(self, name: str) -> tuple[object, ...]:
+        """The hook callers through which a call could reach `name`, to recognise calls that are under way."""
+        return tuple(
+            {id(caller): caller for hook, _ in self._of(name) for caller in [getattr(self.relay, hook)]}.values()
+        )
+
+    def bound(self, name: str, hook: str, **arguments: Any) -> Callable[[], Any] | None:
+        """A call of one hook of one plugin, that also works once it is unregistered; None if it has no such hook."""
+        for found, impl in self._of(name):
+            if found == hook:
+                return _prepare(impl, arguments)
+        return None
+
+    def _each(self, hook: str, arguments: Mapping[str, Any]) -> Iterator[tuple[str, Callable[[], Any]]]:
+        """Name and call of every implementation, in pluggy's order: last registered first."""
+        for impl in reversed(getattr(self.relay, hook).get_hookimpls()):
+            yield impl.plugin_name, _prepare(impl, arguments)
+
+    # --- admission: raising refuses ---------------------------------------------------------------------------------
+
+    def estimate(self, candidate: Candidate) -> int | None:
+        """The first estimate that any plugin gives, in bytes.
+
+        :raises PolicyFailed: if one of them raises or gives no size.
+        """
+        for name, call in self._each("weighbridge_estimate", {"candidate": candidate}):
+            estimate = _answer(name, "weighbridge_estimate", call)
+            if estimate is None:
+                continue
+            if not _is_size(estimate):
+                raise _senseless(name, "weighbridge_estimate", estimate, "a number of bytes from 0 up, or None")
+            return int(estimate)
+        return None
+
+    def adjust(self, request: AdmissionRequest) -> AdmissionRequest:
+        """The request after every plugin that wants to has changed it, one after the other.
+
+        :raises PolicyFailed: if one of them raises, or changes what may not be changed.
+        """
+        for name in [name for name, _ in self._each("weighbridge_adjust", {"request": request})]:
+            call = self.bound(name, "weighbridge_adjust", request=request)
+            changed = _answer(name, "weighbridge_adjust", call) if call is not None else None
+            if changed is None:
+                continue
+            if not isinstance(changed, AdmissionRequest) or any(
+                getattr(changed, field) != getattr(request, field) for field in _FIXED
+            ):
+                wanted = f"an AdmissionRequest with the same {', '.join(_FIXED)}, or None"
+                raise _senseless(name, "weighbridge_adjust", changed, wanted)
+            request = changed
+        return request
+
+    def admit(self, request: AdmissionRequest, *, timeout_seconds: float) -> list[Verdict]:
+        """The verdict of every policy. One that raises or is late refuses, unless it was registered to fail open."""
+        policies = list(self._each("weighbridge_admit", {"request": request}))
+        if not policies:
+            return []
+        # in a thread of their own, for only so can the deadline bound a policy that never returns
+        verdicts: list[Verdict] = []
+        asked: list[str] = []
+        thread = threading.Thread(
+            target=self._ask, args=(policies, verdicts, asked), name="weighbridge-policies", daemon=True
+        )
+        thread.start()
+        thread.join(timeout_seconds)
+        if thread.is_alive():
+            late = asked[-1]
+            reason = f"the policy {late!r} had not answered after {timeout_seconds:g} s"
+            return [*list(verdicts), self._failed(late, reason)]
+        return verdicts
+
+    def _ask(self, policies: list[tuple[str, Callable[[], Any]]], verdicts: list[Verdict], asked: list[str]) -> None:
+        for name, call in policies:
+            asked.append(name)
+            try:
+                verdict = _answer(name, "weighbridge_admit", call)
+                if verdict is not None and not isinstance(verdict, Admitted | Deferred | Refused):
+                    raise _senseless(name, "weighbridge_admit", verdict, "Admitted, Deferred, Refused or None")
+            except PolicyFailed as error:
+                verdict = self._failed(name, f"the policy {name!r} failed: {error.message}")
+            if verdict is not None:
+                verdicts.append(verdict)
+
+    def _failed(self, name: str, reason: str) -> Verdict:
+        if name in self._fail_open:
+            return Admitted(warnings=(f"{reason}; it was registered to fail open",))
+        return Refused(reason=reason, advice=f"Mend or unload {name}, or register it to fail open")
+
+    # --- one plugin alone -------------------------------------------------------------------------------------------
+
+    def activation(self, name: str, registry: Capabilities) -> Iterator[tuple[str, Callable[[], Any]]]:
+        """The calls that activate one plugin, in order."""
+        for hook, arguments in (
+            ("weighbridge_capabilities", {"registry": registry}),
+            ("weighbridge_activate", {}),
+            ("weighbridge_scalable", {}),
+        ):
+            call = self.bound(name, hook, **arguments)
+            if call is not None:
+                yield hook, call
+
+    def report_memory(self, name: str) -> int | None:
+        """Native bytes that one plugin reports; 0 if it reports none, None if its report failed."""
+        call = self.bound(name, "weighbridge_report_memory")
+        if call is None:
+            return 0
+        answered, reported = _contained(name, "weighbridge_report_memory", call)
+        if not answered or reported is None:
+            return 0 if answered else None
+        if not _is_size(reported):
+            _log.error("%s: weighbridge_report_memory gave %r; wanted a number of bytes from 0 up", name, reported)
+            return None
+        return int(reported)
+
+    def release_memory(self, name: str, request: ReleaseRequest) -> int:
+        """Bytes that one plugin believes it released; 0 if it has nothing or raised."""
+        call = self.bound(name, "weighbridge_release_memory", request=request)
+        released = _contained(name, "weighbridge_release_memory", call)[1] if call is not None else 0
+        return int(released) if _is_size(released) else 0
+
+    # --- everybody --------------------------------------------------------------------------------------------------
+
+    def event(self, event: Event) -> None:
+        """Tell every observer; what one of them raises is logged."""
+        for name, call in self._each("weighbridge_event", {"event": event}):
+            _contained(name, "weighbridge_event", call)
+
+    def allocate_buffer(self, size: int, node: int | None) -> Buffer | None:
+        """The first buffer that any plugin provides."""
+        buffer: Buffer | None = self.relay.weighbridge_allocate_buffer(size=size, node=node)
+        return buffer
+
+
+def _is_size(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _prepare(impl: pluggy.HookImpl, arguments: Mapping[str, Any]) -> Callable[[], Any]:
+    chosen = [arguments[name] for name in impl.argnames]
+    return lambda: impl.function(*chosen)
+
+
+def _contained(name: str, hook: str, call: Callable[[], Any]) -> tuple[bool, Any]:
+    """Whether a call came back, and what it gave.
+
+    What it raises is logged as text, for an exception object would hold the plugin's frames.
+    """
+    try:
+        return True, call()
+    except Exception:
+        _log.error("%s: %s raised:\n%s", name, hook, traceback.format_exc())
+        return False, None
+
+
+def _answer(name: str, hook: str, call: Callable[[], T]) -> T:
+    failure = ""
+    try:
+        return call()
+    except Exception as error:
+        failure = f"{hook} raised {type(error).__name__}: {error}"
+    raise PolicyFailed(failure, plugin=name, step="admit")
+
+
+def _senseless(name: str, hook: str, answer: object, wanted: str) -> PolicyFailed:
+    return PolicyFailed(f"{hook} gave {type(answer).__name__}; wanted {wanted}", plugin=name, step="admit")

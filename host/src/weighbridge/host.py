@@ -1,0 +1,606 @@
+"""The host: an instance and a context manager, never a global."""
+
+from __future__ import annotations
+
+import os
+import threading
+import warnings
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from fnmatch import fnmatchcase
+from types import MappingProxyType, ModuleType, TracebackType
+from typing import TYPE_CHECKING, Any, Final, Literal, Self
+
+from weighbridge_hookspecs import (
+    GROUP,
+    AdmissionDeferred,
+    AdmissionRefused,
+    AdmissionRequest,
+    Admitted,
+    AlreadyLoaded,
+    BudgetView,
+    Candidate,
+    CleanupFailed,
+    ConfigurationError,
+    ConflictingPlugin,
+    Deferred,
+    Event,
+    LoadFailed,
+    MissingRequirement,
+    NestedLoad,
+    NotLoaded,
+    PluginBlocked,
+    PluginIncompatible,
+    Refused,
+    UnloadRefused,
+    Verdict,
+    WeighbridgeError,
+)
+
+from .accounting.account import Account, Statement
+from .accounting.meters import make_meter
+from .accounting.modules import ModuleBooks
+from .accounting.process import ProcessMemory
+from .admission.budget import Budget
+from .admission.gatekeeper import Gatekeeper
+from .admission.weights import Weights
+from .discovery.candidates import Discovery, discover
+from .hooks import Hooks, PolicyFailed
+from .leases.capabilities import CapabilityRegistry
+from .leases.schedule import Scheduler
+from .lifecycle.bookkeeping import Bookkeeper
+from .lifecycle.loading import Loader
+from .lifecycle.plugin import Plugin
+from .lifecycle.report import HostStatistics, LoadReport, Outcome
+from .lifecycle.roster import Roster
+from .lifecycle.states import HELD, State
+from .lifecycle.unloading import Unloader
+from .pressure import Pressure
+from .reclaim.receipt import Receipt
+from .units import format_bytes, parse_bytes
+
+if TYPE_CHECKING:
+    import pluggy
+
+MeterName = Literal["process", "gate", "trace"]
+
+
+class Host:
+    """Admits, loads, accounts for and unloads plugins.
+
+    :param ceiling: what the process may hold, in bytes or as ``"128 MiB"``; by default ``WEIGHBRIDGE_CEILING``, and
+        without that there is no ceiling: everything is admitted, and accounted all the same.
+    :param group: entry-point group to look in. Plugins of a group other than ``weighbridge`` are opaque: weighed,
+        admitted, accounted and unloaded, never called.
+    :param path: folders to look in instead of ``sys.path``.
+    :param meter: ``"gate"`` traces while a plugin is loaded; ``"trace"`` all the time (slow); ``"process"`` never.
+    :param settings: settings for each plugin, by its name.
+    :param disabled: names or globs of plugins that must not be loaded, besides ``WEIGHBRIDGE_DISABLED_PLUGINS``.
+    :param weights: what plugins weighed last time; by default from the user's cache folder.
+    :param drain_seconds: how long an unload waits for calls that are under way.
+    :param policy_seconds: one deadline for all admission policies together.
+    :param explain_seconds: how long an unload may search for what holds a survivor.
+    :raises ConfigurationError: if a setting makes no sense.
+    """
+
+    def __init__(
+        self,
+        ceiling: int | str | None = None,
+        *,
+        group: str = GROUP,
+        path: Sequence[str] | None = None,
+        meter: MeterName = "gate",
+        settings: Mapping[str, Mapping[str, Any]] | None = None,
+        disabled: Iterable[str] = (),
+        weights: Weights | None = None,
+        drain_seconds: float = 5.0,
+        policy_seconds: float = 10.0,
+        explain_seconds: float = 2.0,
+    ) -> None:
+        self.group: Final = group
+        self.ceiling_bytes: Final = _ceiling(os.environ.get("WEIGHBRIDGE_CEILING") if ceiling is None else ceiling)
+        self.drain_seconds: Final = drain_seconds
+        self._path = path
+        self._disabled = (*disabled, *filter(None, os.environ.get("WEIGHBRIDGE_DISABLED_PLUGINS", "").split(",")))
+        self._lock = threading.RLock()
+        self._busy: tuple[str, str] | None = None
+        self._roster = Roster()
+        self._deferred: list[AdmissionRequest] = []
+        self._receipts: dict[str, Receipt] = {}
+        self._counts: Counter[str] = Counter()
+        self._closed = False
+        self._hooks = Hooks()
+        self._books = ModuleBooks()
+        self._memory = ProcessMemory()
+        self._meter = make_meter(meter)
+        self._scheduler = Scheduler()
+        self._capabilities = CapabilityRegistry()
+        self._bookkeeper = Bookkeeper(self._hooks, self._books, self._meter, self._roster.plugins)
+        self._pressure = Pressure(self._hooks, self._memory, self._bookkeeper.held_bytes, self._shortfall)
+        self._gatekeeper = Gatekeeper(
+            self._hooks,
+            Weights() if weights is None else weights,
+            self.budget,
+            self._bookkeeper.held_bytes,
+            self._pressure.make_room,
+            policy_seconds,
+        )
+        self._loader = Loader(
+            self._hooks,
+            self._books,
+            self._meter,
+            self._memory,
+            self._scheduler,
+            self._capabilities,
+            {} if settings is None else settings,
+            self._budget_view,
+            self._moved,
+            stop_seconds=2.0,
+        )
+        self._unloader = Unloader(
+            self._hooks, self._books, self._memory, self._scheduler, self._moved, explain_seconds, stop_seconds=2.0
+        )
+        self._meter.open()
+
+    # --- as an object -----------------------------------------------------------------------------------------------
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        ceiling = format_bytes(self.ceiling_bytes) if self.ceiling_bytes else "none"
+        return f"<Host group={self.group!r} ceiling={ceiling} loaded={len(self._roster.active())}>"
+
+    def __del__(self) -> None:
+        roster = getattr(self, "_roster", None)
+        if roster is not None and (active := roster.active()):
+            names = ", ".join(plugin.name for plugin in active)
+            warnings.warn(
+                f"a Host was dropped with plugins loaded: {names}", ResourceWarning, source=self, stacklevel=2
+            )
+
+    @property
+    def hook(self) -> pluggy.HookRelay:
+        """pluggy's relay: ``host.hook.my_hook(argument=...)`` calls every loaded plugin that implements it."""
+        return self._hooks.relay
+
+    @property
+    def capabilities(self) -> CapabilityRegistry:
+        """What loaded plugins provide."""
+        return self._capabilities
+
+    @property
+    def receipts(self) -> Mapping[str, Receipt]:
+        """The last receipt of every plugin that was unloaded."""
+        return MappingProxyType(dict(self._receipts))
+
+    def add_hookspecs(self, namespace: ModuleType | type) -> None:
+        """Add hooks of the application's own; they are called through :attr:`hook`."""
+        self._hooks.add_specifications(namespace)
+
+    def register(self, name: str, thing: object, *, fail_open: bool = False) -> None:
+        """Register hooks of the application itself: policies, observers.
+
+        :param fail_open: if its ``weighbridge_admit`` raises or is late, that is a warning and not a refusal.
+        :raises ConfigurationError: if the name is taken, or an implementation does not fit its specification.
+        """
+        self._hooks.register(name, thing, fail_open=fail_open)
+
+    def unregister(self, name: str) -> None:
+        """Take back a registration of the application's own.
+
+        :raises ConfigurationError: if `name` is a plugin; unload that.
+        """
+        if name in self._roster and self._roster[name].state in HELD:
+            raise ConfigurationError("is a loaded plugin and cannot be unregistered", plugin=name, advice="Unload it")
+        self._hooks.unregister(name)
+
+    # --- discovery --------------------------------------------------------------------------------------------------
+
+    def discover(self) -> Discovery:
+        """Look for candidates, importing nothing. What is loaded stays as it is, and everything else is seen anew."""
+        with self._lock:
+            found = self._look()
+            self._roster.update(found, blocked=self._is_disabled)
+            return found
+
+    def _look(self) -> Discovery:
+        return discover(self.group, self._path)
+
+    def plugins(self) -> tuple[Outcome, ...]:
+        """Every plugin that is known, with its state and the reason for it."""
+        return tuple(
+            Outcome(name=plugin.name, state=plugin.state.value, reason=plugin.reason)
+            for plugin in self._roster.plugins()
+        )
+
+    def candidate(self, name: str) -> Candidate:
+        """The candidate of that name.
+
+        :raises DiscoveryError: if there is none.
+        """
+        return self._find(name).candidate
+
+    def implemented(self, name: str) -> tuple[str, ...]:
+        """The hooks that a loaded plugin implements, sorted."""
+        return self._hooks.implemented(name)
+
+    def _is_disabled(self, name: str) -> str | None:
+        """The pattern by which a plugin is disabled, if it is."""
+        return next((glob for glob in self._disabled if fnmatchcase(name, glob.strip())), None)
+
+    def _find(self, name: str) -> Plugin:
+        if not self._roster.discovered:
+            self.discover()
+        return self._roster.find(name, self.group)
+
+    # --- admission --------------------------------------------------------------------------------------------------
+
+    def budget(self) -> Budget | None:
+        """The budget now; None where no ceiling is set."""
+        if self.ceiling_bytes is None:
+            return None
+        return Budget(
+            ceiling_bytes=self.ceiling_bytes,
+            usage_bytes=self._memory.resident_bytes(),
+            promised_bytes=self._bookkeeper.promised_bytes(),
+        )
+
+    def ask(self, name: str, *, priority: int = 0) -> Verdict:
+        """What admission would say to a load now, without loading anything (a dry run)."""
+        with self._lock:
+            plugin = self._find(name)
+            return self._judge(plugin, priority=priority, defer=False, dry_run=True)[1]
+
+    def _shortfall(self, needs_bytes: int) -> int:
+        budget = self.budget()
+        return budget.shortfall_bytes(needs_bytes) if budget else 0
+
+    def _budget_view(self, name: str) -> BudgetView:
+        plugin, budget = self._roster[name], self.budget()
+        manifest = plugin.candidate.manifest
+        return BudgetView(
+            load_bytes=manifest.load_bytes if manifest else None,
+            peak_bytes=manifest.peak_bytes if manifest else None,
+            held_bytes=plugin.held_bytes,
+            headroom_bytes=budget.headroom_bytes if budget else None,
+        )
+
+    def _judge(
+        self, plugin: Plugin, *, priority: int, defer: bool, dry_run: bool
+    ) -> tuple[AdmissionRequest | None, Verdict]:
+        try:
+            request = self._gatekeeper.request(plugin.candidate, priority=priority, defer=defer, dry_run=dry_run)
+        except PolicyFailed as error:
+            advice = f"Mend or unload {error.plugin}"
+            return None, Refused(reason=f"the policy {error.plugin!r} failed: {error.message}", advice=advice)
+        plugin.estimate_bytes = request.estimate_bytes
+        return request, self._gatekeeper.decide(request)
+
+    def _admit(self, plugin: Plugin, *, priority: int, defer: bool) -> tuple[str, ...]:
+        """Let the plugin in, or raise; the warnings of the policies."""
+        request, verdict = self._judge(plugin, priority=priority, defer=defer, dry_run=False)
+        if isinstance(verdict, Admitted):
+            self._moved(plugin, State.ADMITTED, "")
+            return verdict.warnings
+        if isinstance(verdict, Deferred) and request is not None:
+            self._moved(plugin, State.DEFERRED, verdict.reason)
+            self._deferred.append(request)
+            raise AdmissionDeferred(
+                f"deferred: {verdict.reason}",
+                plugin=plugin.name,
+                needs_bytes=request.needs_bytes,
+                headroom_bytes=request.headroom_bytes,
+                advice="It is tried again when another plugin is unloaded",
+            )
+        assert isinstance(verdict, Refused)
+        self._moved(plugin, State.REFUSED, verdict.reason)
+        self._counts["refusals"] += 1
+        self._hooks.event(Event(kind="refusal", plugin=plugin.name, reason=verdict.reason, bytes=verdict.needs_bytes))
+        raise AdmissionRefused(
+            f"refused: {verdict.reason}",
+            plugin=plugin.name,
+            needs_bytes=verdict.needs_bytes,
+            headroom_bytes=verdict.headroom_bytes,
+            advice=verdict.advice,
+        )
+
+    # --- loading ----------------------------------------------------------------------------------------------------
+
+    def load(self, name: str, *, priority: int = 0, defer: bool = False) -> Account:
+        """Admit and load one plugin, and before it the plugins that it requires.
+
+        :param priority: its place in the queue if it is deferred; higher goes first.
+        :param defer: queue it instead of refusing it when there is no room.
+        :raises WeighbridgeError: nothing of the plugin is left behind then. The class says what happened:
+            UnknownPlugin, AlreadyLoaded, PluginBlocked, PluginIncompatible, MissingRequirement, DependencyCycle,
+            ConflictingPlugin, AdmissionRefused, AdmissionDeferred, LoadFailed, NestedLoad.
+        """
+        with self._exclusive(name, "load"):
+            plugin = self._find(name)
+            if plugin.state in HELD:
+                raise AlreadyLoaded("is loaded already", plugin=name, step="load", advice="Reload it to see changes")
+            for required in self._roster.requirements(plugin):
+                if required.state not in HELD:
+                    self._load_required(plugin, required)
+            self._load(plugin, priority=priority, defer=defer)
+            return self._bookkeeper.account(plugin)
+
+    def load_all(self, names: Iterable[str] | None = None, *, strict: bool = False, defer: bool = False) -> LoadReport:
+        """Load every candidate, in the order of what they require; what is loaded already is left alone.
+
+        :param names: load only these, and what they require.
+        :param strict: raise the first error instead of going on with the next plugin.
+        :raises UnknownPlugin: if there is no plugin of one of `names`.
+        """
+        report: dict[str, list[Outcome]] = {"loaded": [], "deferred": [], "refused": [], "failed": []}
+        with self._lock:
+            for plugin in self._chosen(names):
+                if plugin.state in HELD:
+                    continue
+                heading, outcome = self._try(plugin, strict=strict, defer=defer)
+                report[heading].append(outcome)
+        report["failed"] += [] if names is not None else self._broken(strict)
+        return LoadReport(**{heading: tuple(outcomes) for heading, outcomes in report.items()})
+
+    def _chosen(self, names: Iterable[str] | None) -> list[Plugin]:
+        """The plugins to load, in order."""
+        if not self._roster.discovered:
+            self.discover()
+        ordered = self._roster.in_order()
+        if names is None:
+            return ordered
+        wanted = [self._find(name) for name in names]
+        for plugin in list(wanted):
+            if not self._roster.is_unresolved(plugin):
+                wanted += self._roster.requirements(plugin)
+        return [plugin for plugin in ordered if plugin in wanted]
+
+    def _broken(self, strict: bool) -> list[Outcome]:
+        """What is no candidate because something is wrong with its metadata."""
+        problems = self._roster.problems
+        if strict and problems:
+            raise problems[0]
+        return [Outcome(name=one.plugin or "", state="incompatible", reason=str(one)) for one in problems]
+
+    def _try(self, plugin: Plugin, *, strict: bool, defer: bool) -> tuple[str, Outcome]:
+        try:
+            with self._exclusive(plugin.name, "load"):
+                self._roster.check_requirements(plugin)
+                noted = self._load(plugin, priority=0, defer=defer)
+        except WeighbridgeError as error:
+            if strict:
+                raise
+            return _heading(error), Outcome(name=plugin.name, state=plugin.state.value, reason=str(error))
+        return "loaded", Outcome(name=plugin.name, state=plugin.state.value, warnings=noted)
+
+    def _load_required(self, plugin: Plugin, required: Plugin) -> None:
+        try:
+            self._load(required, priority=0, defer=False)
+        except WeighbridgeError as error:
+            reason = f"requires {required.name!r}, which could not be loaded: {error}"
+            self._moved(plugin, State.UNRESOLVED, reason)
+            problem = MissingRequirement(reason, plugin=plugin.name, step="load")
+        else:
+            return
+        raise problem
+
+    def _load(self, plugin: Plugin, *, priority: int, defer: bool) -> tuple[str, ...]:
+        self._check_loadable(plugin)
+        noted = self._admit(plugin, priority=priority, defer=defer)
+        try:
+            self._loader.load(plugin)
+        except LoadFailed as error:
+            self._counts["failures"] += 1
+            self._moved(plugin, State.FAILED, error.message)
+            raise
+        except BaseException:
+            self._moved(plugin, State.FAILED, "interrupted")
+            raise
+        self._counts["loads"] += 1
+        plugin.load_number = self._counts["loads"]
+        self._deferred = [request for request in self._deferred if request.candidate.name != plugin.name]
+        self._moved(plugin, State.ACTIVE, "")
+        return noted
+
+    def _check_loadable(self, plugin: Plugin) -> None:
+        if plugin.state is State.BLOCKED:
+            raise PluginBlocked(f"is {plugin.reason}", plugin=plugin.name, step="load")
+        if plugin.state is State.INCOMPATIBLE:
+            raise PluginIncompatible(
+                plugin.reason, plugin=plugin.name, step="load", advice="Install a matching version"
+            )
+        if (other := self._roster.conflict(plugin)) is not None:
+            raise ConflictingPlugin(
+                f"conflicts with {other!r}, which is loaded", plugin=plugin.name, step="load", advice=f"Unload {other}"
+            )
+
+    # --- unloading --------------------------------------------------------------------------------------------------
+
+    def unload(
+        self,
+        name: str,
+        *,
+        cascade: bool = True,
+        dependencies: bool = False,
+        drain_seconds: float | None = None,
+        reason: str = "it was asked to",
+    ) -> Receipt:
+        """Unload one plugin, and prove it.
+
+        :param cascade: unload those that require it first; otherwise they are a reason to refuse.
+        :param dependencies: drop pure-Python dependencies too that nobody else uses.
+        :param drain_seconds: how long to wait for calls that are under way.
+        :raises UnknownPlugin, NotLoaded, UnloadRefused, UnloadTimeout: the plugin is as it was before.
+        """
+        with self._exclusive(name, "unload"):
+            plugin = self._find(name)
+            if plugin.state is not State.ACTIVE:
+                raise NotLoaded(f"is not loaded (it is {plugin.state})", plugin=name, step="unload")
+            dependents = self._roster.dependents(plugin)
+            if dependents and not cascade:
+                names = ", ".join(one.name for one in dependents)
+                raise UnloadRefused(f"is required by {names}", plugin=name, step="unload", advice="Unload those first")
+            wait = self.drain_seconds if drain_seconds is None else drain_seconds
+            first = tuple(
+                self._unload(one, f"{name}, which it requires, is being unloaded", dependencies, wait, ())
+                for one in dependents
+            )
+            receipt = self._unload(plugin, reason, dependencies, wait, first)
+        self._retry_deferred()
+        return receipt
+
+    def _unload(
+        self, plugin: Plugin, reason: str, dependencies: bool, drain_seconds: float, first: tuple[Receipt, ...]
+    ) -> Receipt:
+        receipt = self._unloader.unload(
+            plugin,
+            reason=reason,
+            dependencies=dependencies,
+            drain_seconds=drain_seconds,
+            also_unloaded=first,
+        )
+        self._counts["unloads"] += 1
+        self._receipts[plugin.name] = receipt
+        return receipt
+
+    def reload(self, name: str) -> Account:
+        """Unload a plugin with those that require it, discover anew, and load them again.
+
+        The receipts are in :attr:`receipts`. If the new generation cannot be loaded, the old one is gone all the same.
+        """
+        receipt = self.unload(name, reason="it is being reloaded")
+        self.discover()
+        account = self.load(name)
+        for dependent in reversed(receipt.also_unloaded):
+            self.load(dependent.plugin)
+        return account
+
+    def look_again(self) -> tuple[str, ...]:
+        """Check what was stranded once more; the names of plugins that are gone for good by now."""
+        with self._lock:
+            gone = [
+                plugin for plugin in self._roster.plugins() if plugin.state is State.STRANDED and plugin.look_again()
+            ]
+            for plugin in gone:
+                self._moved(plugin, State.UNLOADED, "what had outlived it is gone")
+            return tuple(plugin.name for plugin in gone)
+
+    def close(self) -> None:
+        """Unload everything, the last loaded first, and give back what the host itself holds.
+
+        :raises ExceptionGroup: of what went wrong on the way; nothing was skipped because of it.
+        """
+        problems: list[WeighbridgeError] = []
+        self._deferred.clear()
+        for plugin in reversed(self._roster.active()):
+            if plugin.state is not State.ACTIVE:
+                continue
+            try:
+                receipt = self.unload(plugin.name, reason="the host is closing")
+                problems += [CleanupFailed(one, plugin=plugin.name, step="unload") for one in receipt.failures]
+            except WeighbridgeError as error:
+                problems.append(error)
+        if not self._closed:
+            self._closed = True
+            self._meter.close()
+            self._memory.close()
+        if problems:
+            raise ExceptionGroup("closing the host went wrong", problems)
+
+    def _retry_deferred(self) -> None:
+        """Load what was deferred and fits by now, by priority, then by age."""
+        waiting, self._deferred = sorted(self._deferred, key=lambda request: -request.priority), []
+        for request in waiting:
+            plugin = self._roster[request.candidate.name]
+            if plugin.state is not State.DEFERRED:
+                continue
+            try:
+                self.load(plugin.name, priority=request.priority, defer=True)
+            except WeighbridgeError:
+                continue  # its state keeps the reason, and observers were told
+
+    # --- accounts ---------------------------------------------------------------------------------------------------
+
+    def account(self, name: str) -> Account:
+        """The account of one plugin that is loaded or stranded, drawn now.
+
+        :raises UnknownPlugin, NotLoaded: if there is nothing to draw.
+        """
+        plugin = self._find(name)
+        if plugin.state not in HELD | {State.STRANDED}:
+            raise NotLoaded(f"is not loaded (it is {plugin.state})", plugin=name, step="account")
+        return self._bookkeeper.account(plugin)
+
+    def accounts(self) -> Statement:
+        """All accounts, and what belongs to nobody, drawn now."""
+        self.look_again()
+        return self._bookkeeper.statement(self._memory.resident_bytes(), self.budget())
+
+    def statistics(self) -> HostStatistics:
+        """What the host has done so far."""
+        states = Counter(plugin.state.value for plugin in self._roster.plugins())
+        return HostStatistics(
+            states=MappingProxyType(dict(states)),
+            loads=self._counts["loads"],
+            refusals=self._counts["refusals"],
+            failures=self._counts["failures"],
+            unloads=self._counts["unloads"],
+            stranded=states[State.STRANDED.value],
+            schedule=self._scheduler.statistics(),
+            last_reaction=self._pressure.last,
+        )
+
+    # --- inside -----------------------------------------------------------------------------------------------------
+
+    def _moved(self, plugin: Plugin, state: State, reason: str) -> None:
+        before = plugin.move(state, reason)
+        self._hooks.event(
+            Event(kind="state", plugin=plugin.name, state=state.value, previous=before.value, reason=reason or None)
+        )
+
+    @contextmanager
+    def _exclusive(self, name: str, step: str) -> Iterator[None]:
+        """One load or unload at a time. One that is asked for from inside another is an error, not a deadlock."""
+        with self._lock:
+            if self._busy is not None:
+                outer, doing = self._busy
+                raise NestedLoad(
+                    f"cannot be {step}ed while {outer!r} is being {doing}ed",
+                    plugin=name,
+                    step=step,
+                    advice=f"Let the manifest of {outer} say requires = [{name!r}]" if step == "load" else None,
+                )
+            self._busy = (name, step)
+            try:
+                yield
+            finally:
+                self._busy = None
+
+
+def _ceiling(ceiling: int | str | None) -> int | None:
+    if ceiling is None:
+        return None
+    problem = ""
+    try:
+        size = parse_bytes(ceiling)
+    except ValueError as error:
+        problem, size = str(error), 0
+    if not problem and size == 0:
+        problem = "0 leaves no room for anything"
+    if problem:
+        raise ConfigurationError(f"the ceiling makes no sense: {problem}", step="configure")
+    return size
+
+
+def _heading(error: WeighbridgeError) -> str:
+    """Under which heading of a report an error goes."""
+    if isinstance(error, AdmissionDeferred):
+        return "deferred"
+    return "refused" if isinstance(error, AdmissionRefused) else "failed"

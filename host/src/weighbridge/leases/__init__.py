@@ -1,0 +1,1 @@
+"""What the host lends: each module works alone and knows nothing of plugins."""

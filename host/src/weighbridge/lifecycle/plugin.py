@@ -1,0 +1,112 @@
+"""One plugin as the host keeps it: where it stands, and what it was lent."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+from weighbridge_hookspecs import GROUP, Candidate
+
+from ..accounting.account import LoadWeighing
+from ..leases.charges import Charges
+from ..leases.ledger import LeaseLedger
+from ..reclaim.watch import Watched, survivors
+from .states import State, check_transition
+
+
+@attrs.define(eq=False)
+class Plugin:
+    """The books of one plugin. Only ``thing`` and ``context`` refer to the plugin itself."""
+
+    candidate: Candidate
+    state: State = State.DISCOVERED
+    reason: str = ""
+    retryable: bool = True
+    thing: Any = None
+    """The plugin object: what the hooks are called on."""
+    leases: LeaseLedger = attrs.field(factory=LeaseLedger)
+    charges: Charges = attrs.field(factory=Charges)
+    tracked: list[Watched] = attrs.field(factory=list)
+    weighing: LoadWeighing | None = None
+    estimate_bytes: int = 0
+    load_number: int = 0
+    """Its place in the order in which plugins were loaded."""
+    own: str = ""
+    """Name of its outermost package."""
+    traced_since_load: bool = False
+    """Tracing was on at its load and was left on, so traced bytes before and after can be compared."""
+    scalable: Any = None
+    peak_bytes: int = 0
+    reported_bytes: int = 0
+    """Native bytes by the plugin's last report."""
+    stranded: list[Watched] = attrs.field(factory=list)
+    stranded_bytes: int = 0
+    compiled: tuple[str, ...] = ()
+    """Compiled modules that stay for as long as the process lives."""
+
+    @property
+    def name(self) -> str:
+        """The name of its entry point."""
+        return self.candidate.name
+
+    @property
+    def module(self) -> str:
+        """The module that its entry point names."""
+        return self._reference[0]
+
+    @property
+    def attribute(self) -> str:
+        """The attribute that its entry point names, dotted; empty for the module itself."""
+        return self._reference[1]
+
+    @property
+    def _reference(self) -> tuple[str, str]:
+        """``"package.module:attribute [extra]"``, taken apart.
+
+        https://packaging.python.org/en/latest/specifications/entry-points/#data-model
+        """
+        module, _, attribute = self.candidate.value.partition("[")[0].partition(":")
+        return module.strip(), attribute.strip()
+
+    @property
+    def opaque(self) -> bool:
+        """Whether it was written for another host: then it is loaded and weighed, and never called."""
+        return self.candidate.group != GROUP
+
+    @property
+    def promised_peak_bytes(self) -> int | None:
+        """What its manifest promises never to exceed."""
+        return self.candidate.manifest.peak_bytes if self.candidate.manifest else None
+
+    @property
+    def held_bytes(self) -> int:
+        """What counts against its promise: all that its load took, and native memory by charges and the last report."""
+        weighed = 0
+        if self.weighing is not None:
+            traced = self.weighing.traced_bytes
+            weighed = max(0, self.weighing.resident_bytes) if traced is None else traced
+        return weighed + self.charges.total_bytes + self.reported_bytes
+
+    def move(self, state: State, reason: str = "", *, retryable: bool = True) -> State:
+        """Go on to `state`; the state before.
+
+        :raises IllegalTransition: if there is no such arrow.
+        """
+        check_transition(self.name, self.state, state)
+        before, self.state = self.state, state
+        self.reason, self.retryable = reason, retryable
+        return before
+
+    def renew(self) -> None:
+        """Fresh books for another load."""
+        self.thing = self.weighing = self.scalable = None
+        self.leases, self.charges, self.tracked = LeaseLedger(), Charges(), []
+        self.traced_since_load, self.peak_bytes, self.reported_bytes = False, 0, 0
+
+    def look_again(self) -> bool:
+        """Whether what was stranded has died meanwhile."""
+        self.stranded = survivors(self.stranded)
+        if self.stranded or self.compiled:
+            return False
+        self.stranded_bytes = 0
+        return True

@@ -1,0 +1,45 @@
+"""What loading several plugins came to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import attrs
+
+from ..leases.schedule import ScheduleStatistics
+from ..pressure import Reaction
+
+
+@attrs.frozen(kw_only=True)
+class Outcome:
+    """How it ended for one plugin."""
+
+    name: str
+    state: str
+    reason: str = ""
+    warnings: tuple[str, ...] = ()
+
+
+@attrs.frozen(kw_only=True)
+class LoadReport:
+    """How it ended for each plugin. One that failed never stops the others."""
+
+    loaded: tuple[Outcome, ...] = ()
+    deferred: tuple[Outcome, ...] = ()
+    refused: tuple[Outcome, ...] = ()
+    failed: tuple[Outcome, ...] = ()
+    """Failed while loading, or could not be tried: blocked, incompatible, unresolved."""
+
+
+@attrs.frozen(kw_only=True)
+class HostStatistics:
+    """What a host has done so far."""
+
+    states: Mapping[str, int]
+    loads: int
+    refusals: int
+    failures: int
+    unloads: int
+    stranded: int
+    schedule: ScheduleStatistics
+    last_reaction: Reaction | None

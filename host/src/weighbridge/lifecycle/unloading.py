@@ -1,0 +1,247 @@
+"""Unloading: every step in its order, a failing one never stopping the next, and a receipt at the end."""
+
+from __future__ import annotations
+
+import gc
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from types import FunctionType, ModuleType
+from typing import Final
+
+import attrs
+from weighbridge_hookspecs import UnloadRefused, UnloadTimeout
+
+from ..accounting.meters import read, traced_bytes
+from ..accounting.modules import Departure, ModuleBooks
+from ..accounting.process import ProcessMemory, trim
+from ..hooks import Hooks
+from ..leases.schedule import Scheduler
+from ..reclaim.drain import Drain
+from ..reclaim.drop import drop_modules
+from ..reclaim.receipt import Receipt, Step, Survivor
+from ..reclaim.threads import stop_threads, stray_threads
+from ..reclaim.watch import Watched, namespaces, survivors, watch, watch_code
+from .plugin import Plugin
+from .states import State
+
+
+@attrs.define
+class _Course:
+    """How an unload is going."""
+
+    steps: list[Step] = attrs.field(factory=list)
+    revoked: Mapping[str, int] = attrs.field(factory=dict)
+    watched: list[Watched] = attrs.field(factory=list)
+    watch_bytes: int = 0
+    """What the list of what is watched weighs: the meter must not measure itself."""
+    watch_blocks: int = 0
+    departure: Departure = attrs.field(factory=lambda: Departure((), {}))
+    survivors: list[Survivor] = attrs.field(factory=list)
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[list[str]]:
+        """One step; what goes wrong in it is appended to the list, or raised and written down."""
+        failures: list[str] = []
+        began = time.perf_counter()
+        try:
+            yield failures
+        except Exception as error:
+            failures.append(f"{type(error).__name__}: {error}")
+        self.steps.append(Step(name=name, seconds=time.perf_counter() - began, failures=tuple(failures)))
+
+    @property
+    def failures(self) -> tuple[str, ...]:
+        """Of all steps, each with the name of its step."""
+        return tuple(f"{step.name}: {failure}" for step in self.steps for failure in step.failures)
+
+
+@attrs.define
+class Unloader:
+    """Sees plugins out."""
+
+    hooks: Hooks
+    books: ModuleBooks
+    memory: ProcessMemory
+    scheduler: Scheduler
+    moved: Callable[[Plugin, State, str], None]
+    explain_seconds: float
+    stop_seconds: float
+
+    def unload(
+        self,
+        plugin: Plugin,
+        *,
+        reason: str,
+        dependencies: bool,
+        drain_seconds: float,
+        also_unloaded: tuple[Receipt, ...] = (),
+    ) -> Receipt:
+        """Unload one active plugin.
+
+        :raises UnloadRefused: if the call came from inside the plugin; nothing has changed then.
+        :raises UnloadTimeout: if somebody was still inside at the deadline; the plugin is active again then.
+        """
+        course, held_bytes = _Course(), plugin.held_bytes
+        comparable = plugin.traced_since_load and traced_bytes() is not None
+        if comparable:
+            gc.collect()  # garbage that the next collection would take anyway was not reclaimed by the unload
+        before, resident_before = read(), self.memory.resident_bytes()
+        spaces = namespaces(weight.name for weight, kind, _ in self.books.of(plugin.name) if kind == "own")
+        self._refuse_from_inside(plugin, spaces)
+        deactivate = self.hooks.bound(plugin.name, "weighbridge_deactivate", reason=reason)
+        self.moved(plugin, State.DRAINING, reason)
+        with course.step("drain"):
+            inside = self._drain(plugin, spaces, drain_seconds)
+        if inside:
+            self._reinstate(plugin, inside, drain_seconds)
+        with course.step("deactivate"):
+            if deactivate is not None:
+                deactivate()
+        del deactivate
+        with course.step("revoke") as failures:
+            revocation = plugin.leases.revoke()
+            course.revoked = revocation.revoked
+            failures.extend(revocation.failures)
+        with course.step("threads"):
+            course.watched.extend(self._stop_strays(spaces))
+        expected = self._drop(plugin, course, dependencies=dependencies)
+        with course.step("collect"):
+            gc.collect()
+            if survivors(course.watched):
+                gc.collect()  # finalizers of the first collection may have freed the rest
+        trim()
+        after, resident_after = read(), self.memory.resident_bytes()
+        with course.step("verify"):
+            course.survivors = self._verify(course)
+        state = State.STRANDED if course.survivors else State.UNLOADED
+        traced_before = before.traced_bytes if comparable else None
+        traced_after = None if traced_before is None else (after.traced_bytes or 0) - course.watch_bytes
+        reclaimed = None if traced_before is None or traced_after is None else traced_before - traced_after
+        self._settle(plugin, course, state, held_bytes if reclaimed is None else max(0, (expected or 0) - reclaimed))
+        return Receipt(
+            plugin=plugin.name,
+            distribution=plugin.candidate.distribution,
+            version=plugin.candidate.version,
+            state="stranded" if course.survivors else "unloaded",
+            reason=plugin.reason,
+            held_bytes=held_bytes,
+            traced_before_bytes=traced_before,
+            traced_after_bytes=traced_after,
+            resident_before_bytes=resident_before,
+            resident_after_bytes=resident_after,
+            objects_before=before.blocks,
+            objects_after=after.blocks - course.watch_blocks,
+            reclaimed_bytes=reclaimed,
+            reclaimed_share=reclaimed / expected if reclaimed is not None and expected else None,
+            modules_dropped=len(course.departure.dropped),
+            modules_kept=tuple(f"{name} ({why})" for name, why in sorted(course.departure.kept.items())),
+            leases_revoked=course.revoked,
+            watched=len(course.watched),
+            survivors=tuple(course.survivors),
+            failures=course.failures,
+            steps=tuple(course.steps),
+            also_unloaded=also_unloaded,
+        )
+
+    def _refuse_from_inside(self, plugin: Plugin, spaces: frozenset[int]) -> None:
+        drain = Drain(spaces, self.hooks.callers_of(plugin.name), leased=())
+        if not drain.is_inside(threading.get_ident()):
+            return
+        raise UnloadRefused(
+            "cannot be unloaded from inside one of its own calls",
+            plugin=plugin.name,
+            step="drain",
+            advice="Unload it from another thread, or after the call has returned",
+        )
+
+    def _drain(self, plugin: Plugin, spaces: frozenset[int], seconds: float) -> list[str]:
+        callers = self.hooks.callers_of(plugin.name)
+        self.hooks.unregister(plugin.name)
+        return Drain(spaces, callers, self.scheduler.thread_idents()).wait(seconds)
+
+    def _stop_strays(self, spaces: frozenset[int]) -> list[Watched]:
+        """Stop the threads that the plugin started past its host; all of them have to die."""
+        strays = stray_threads(spaces, leased={threading.get_ident()})
+        stop_threads(strays, seconds=self.stop_seconds)
+        return [Watched("thread", thread.name, weakref.ref(thread)) for thread in strays]
+
+    def _reinstate(self, plugin: Plugin, inside: list[str], seconds: float) -> None:
+        if not plugin.opaque:
+            self.hooks.register(plugin.name, plugin.thing)
+        self.moved(plugin, State.ACTIVE, "not unloaded: calls were under way")
+        raise UnloadTimeout(
+            f"{len(inside)} still inside after {seconds:g} s: {'; '.join(inside)}. It is active again",
+            plugin=plugin.name,
+            inside=tuple(inside),
+            advice="Unload it when they have returned, or give drain_seconds more",
+        )
+
+    def _drop(self, plugin: Plugin, course: _Course, *, dependencies: bool) -> int | None:
+        """Let go of the plugin and its modules; the traced bytes that have to come back, None if not known."""
+        with course.step("drop"):
+            brought = self._brought_bytes(plugin)
+            departure = course.departure = self.books.leave(plugin.name, dependencies=dependencies)
+            empty = read()
+            course.watched += [*watch_code(departure.dropped), *_watch_thing(plugin, departure), *plugin.tracked]
+            full = read()
+            course.watch_bytes = (full.traced_bytes or 0) - (empty.traced_bytes or 0)
+            course.watch_blocks = full.blocks - empty.blocks
+            plugin.thing = plugin.scalable = None
+            drop_modules(departure.dropped)
+            # what could not go although it was asked to counts against the share that came back
+            excused = [name for name, why in departure.kept.items() if why != "compiled"]
+            return None if brought is None else max(0, brought - self.books.traced_bytes(excused))
+        return None
+
+    def _brought_bytes(self, plugin: Plugin) -> int | None:
+        """Traced bytes that its load brought in, without the standard library's."""
+        if plugin.weighing is None or plugin.weighing.traced_bytes is None:
+            return None
+        stdlib = [weight.name for weight, kind, _ in self.books.of(plugin.name) if kind == "stdlib"]
+        return plugin.weighing.traced_bytes - self.books.traced_bytes(stdlib)
+
+    def _verify(self, course: _Course) -> list[Survivor]:
+        alive = survivors(course.watched)
+        compiled = [Survivor(kind="module", name=name, tie=_COMPILED, chain=()) for name in course.departure.compiled]
+        return [*compiled, *self._explained(alive)]
+
+    def _explained(self, alive: list[Watched]) -> list[Survivor]:
+        if not alive:
+            return []
+        from ..reclaim.chains import explain  # brings objgraph, which a host that is never asked need not carry
+
+        things = [one.reference() for one in alive]
+        chains = explain(things, seconds=self.explain_seconds)
+        del things
+        return [
+            Survivor(
+                kind=one.kind, name=one.name, tie=_ENDLESS if one.kind == "thread" else chain.tie, chain=chain.steps
+            )
+            for one, chain in zip(alive, chains, strict=True)
+        ]
+
+    def _settle(self, plugin: Plugin, course: _Course, state: State, left_bytes: int) -> None:
+        plugin.stranded = survivors(course.watched)
+        plugin.compiled = course.departure.compiled
+        plugin.stranded_bytes = left_bytes if state is State.STRANDED else 0
+        count = len(course.survivors)
+        self.moved(plugin, state, f"{count} of {len(course.watched)} outlived it" if count else plugin.reason)
+
+
+_ENDLESS: Final = "a thread that does not end"
+_COMPILED: Final = "a package with compiled modules, which cannot be loaded twice, so it stays"
+
+
+def _watch_thing(plugin: Plugin, departure: Departure) -> list[Watched]:
+    """The plugin object. Code is watched with its module; an object of a foreign module that stays has no need to die."""
+    if isinstance(plugin.thing, ModuleType | FunctionType | type):
+        return []
+    if plugin.opaque and plugin.module not in departure.dropped:
+        return []
+    try:
+        return [watch("plugin", plugin.thing)]
+    except TypeError:
+        return []  # no weak references: its class is watched

@@ -1,0 +1,77 @@
+"""Weak references to everything of a plugin that has to die."""
+
+from __future__ import annotations
+
+import gc
+import sys
+import weakref
+from collections.abc import Collection, Iterable
+from types import FunctionType, ModuleType
+from typing import Any, Literal, TypeAlias
+
+import attrs
+
+Kind: TypeAlias = Literal["plugin", "module", "class", "function", "tracked", "thread"]
+
+
+@attrs.frozen
+class Watched:
+    """One thing that has to die: what it is and what it is called, but not the thing itself."""
+
+    kind: Kind
+    name: str
+    reference: weakref.ref[Any]
+
+
+def namespaces(modules: Iterable[str]) -> frozenset[int]:
+    """Identities of the global namespaces of modules, by which frames tell whose code they run.
+
+    Not the names: after a reload the old and the new generation have the same ones.
+    """
+    found = (sys.modules.get(name) for name in modules)
+    return frozenset(
+        id(ModuleType.__getattribute__(module, "__dict__")) for module in found if isinstance(module, ModuleType)
+    )
+
+
+def watch_code(modules: Collection[str]) -> list[Watched]:
+    """Watch modules, and every class and function that was defined in them, wherever it is now.
+
+    One walk over all live objects: 88 ms per million (``docs/accounting.md``).
+    """
+    watched = [
+        Watched("module", name, weakref.ref(module))
+        for name in modules
+        if isinstance(module := sys.modules.get(name), ModuleType)
+    ]
+    for thing in gc.get_objects():
+        kind = type(thing)
+        # exact type first: asking an unknown object for an attribute could run its code
+        if kind is FunctionType:
+            if thing.__module__ in modules:
+                watched.append(Watched("function", f"{thing.__module__}.{thing.__qualname__}", weakref.ref(thing)))
+        elif issubclass(kind, type) and (home := defined_in(thing)) in modules:
+            watched.append(
+                Watched("class", f"{home}.{type.__getattribute__(thing, '__qualname__')}", weakref.ref(thing))
+            )
+    return watched
+
+
+def defined_in(cls: type) -> str | None:
+    """The module that a class was defined in, past any metaclass."""
+    home = type.__getattribute__(cls, "__dict__").get("__module__")
+    return home if isinstance(home, str) else None
+
+
+def watch(kind: Kind, thing: object) -> Watched:
+    """Watch one object.
+
+    :raises TypeError: if it has no weak references.
+    """
+    cls = type(thing)
+    return Watched(kind, f"{cls.__module__}.{cls.__qualname__}", weakref.ref(thing))
+
+
+def survivors(watched: Iterable[Watched]) -> list[Watched]:
+    """Those that are still alive."""
+    return [one for one in watched if one.reference() is not None]

@@ -1,0 +1,115 @@
+"""Weighing: the order of the tasks, and what is made of their answers."""
+
+from __future__ import annotations
+
+import statistics
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from weighbridge_hookspecs import Candidate
+
+from ..admission.weights import Weight, Weights
+from ..reclaim.receipt import Survivor
+from .records import Check, Finding, Weighing
+from .task import Answer, Task, run_task
+
+
+def weigh(
+    candidate: Candidate, *, rounds: int = 1, timeout_seconds: float = 120.0, settings: Mapping[str, Any] | None = None
+) -> Weighing:
+    """Weigh one plugin in fresh interpreters: one that traces and unloads, then `rounds` that only take the time.
+
+    The one that traces comes first, so that the others find compiled bytecode on disk.
+    """
+    answer = _run(candidate, "trace", timeout_seconds, settings)
+    if answer.status != "ok":
+        return _weighing(candidate, answer)
+    timings = []
+    for _ in range(rounds):
+        timing = _run(candidate, "time", timeout_seconds, settings)
+        if timing.status != "ok":
+            return _weighing(candidate, timing)
+        timings.append(timing.content)
+    return _weighing(
+        candidate,
+        answer,
+        import_seconds=statistics.median(timing["import_seconds"] for timing in timings),
+        resident_bytes=int(statistics.median(timing["resident_bytes"] for timing in timings)),
+    )
+
+
+def remember(candidate: Candidate, weighing: Weighing, weights: Weights) -> None:
+    """Keep what a plugin weighed, for admission.
+
+    :raises OSError: if the folder of weights cannot be written.
+    """
+    if weighing.traced_bytes is None or weighing.resident_bytes is None or weighing.import_seconds is None:
+        return
+    traced = weighing.traced_bytes + (weighing.stdlib_bytes or 0)
+    weight = Weight(
+        traced_bytes=max(0, traced),
+        resident_bytes=max(0, weighing.resident_bytes),
+        import_seconds=weighing.import_seconds,
+    )
+    weights.put(candidate, weight)
+
+
+def check(candidate: Candidate, *, rounds: int = 5, timeout_seconds: float = 120.0, python: str | None = None) -> Check:
+    """Check one plugin in a fresh interpreter.
+
+    :param python: the interpreter of another environment, in which the plugin is installed.
+    """
+    path = None if python is None else ()
+    answer = _run(candidate, "check", timeout_seconds, None, rounds=rounds, python=python, path=path)
+    findings = tuple(Finding(**finding) for finding in answer.content.get("findings", ()))
+    return Check(
+        name=candidate.name,
+        distribution=candidate.distribution,
+        version=candidate.version,
+        status=answer.status,
+        passed=answer.status == "ok" and all(finding.passed for finding in findings),
+        findings=findings,
+        error=answer.error,
+    )
+
+
+def _run(
+    candidate: Candidate,
+    kind: Any,
+    timeout_seconds: float,
+    settings: Mapping[str, Any] | None,
+    *,
+    rounds: int = 1,
+    python: str | None = None,
+    path: tuple[str, ...] | None = None,
+) -> Answer:
+    task = Task(
+        kind=kind,
+        group=candidate.group,
+        name=candidate.name,
+        path=tuple(sys.path) if path is None else path,
+        settings=dict(settings or {}),
+        rounds=rounds,
+    )
+    return run_task(task, timeout_seconds=timeout_seconds, python=python or sys.executable)
+
+
+def _weighing(candidate: Candidate, answer: Answer, **timing: Any) -> Weighing:
+    content = dict(answer.content)
+    survivors = tuple(
+        Survivor(kind=one["kind"], name=one["name"], tie=one["tie"], chain=tuple(one["chain"]))
+        for one in content.pop("survivors", ())
+    )
+    return Weighing(
+        name=candidate.name,
+        distribution=candidate.distribution,
+        version=candidate.version,
+        group=candidate.group,
+        status=answer.status,
+        error=answer.error,
+        survivors=survivors,
+        kept_modules=tuple(content.pop("kept_modules", ())),
+        **content,
+        **timing,
+    )
