@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import ModuleType
 from typing import Any, Final, TypeVar
 
@@ -56,10 +56,10 @@ class Registration:
 class Hooks:
     """Registration and calls."""
 
-    def __init__(self) -> None:
+    def __init__(self, fail_open: Iterable[str] = ()) -> None:
         self._manager = pluggy.PluginManager(PROJECT_NAME)
         self._manager.add_hookspecs(hooks)
-        self._fail_open: set[str] = set()
+        self._fail_open = set(fail_open)
 
     @property
     def relay(self) -> pluggy.HookRelay:
@@ -97,10 +97,12 @@ class Hooks:
         return self._registration(name)
 
     def unregister(self, name: str) -> None:
-        """Take an object out: no new call reaches it. Fine if it is not there."""
+        """Take an object out: no new call reaches it. Fine if it is not there.
+
+        Whether it fails open is remembered by its name, for it may come back.
+        """
         if self._manager.get_plugin(name) is not None:
             self._manager.unregister(name=name)
-        self._fail_open.discard(name)
 
     def implemented(self, name: str) -> tuple[str, ...]:
         """The hooks that one registered object implements, sorted."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import warnings
@@ -50,6 +51,7 @@ from .hooks import Hooks, PolicyFailed
 from .leases.capabilities import CapabilityRegistry
 from .leases.schedule import Scheduler
 from .lifecycle.bookkeeping import Bookkeeper
+from .lifecycle.dormant import make_stub, may_sleep
 from .lifecycle.loading import Loader
 from .lifecycle.plugin import Plugin
 from .lifecycle.report import HostStatistics, LoadReport, Outcome
@@ -63,6 +65,7 @@ from .units import format_bytes, parse_bytes
 if TYPE_CHECKING:
     import pluggy
 
+_log: Final = logging.getLogger("weighbridge.host")
 MeterName = Literal["process", "gate", "trace"]
 
 
@@ -77,6 +80,7 @@ class Host:
     :param meter: ``"gate"`` traces while a plugin is loaded; ``"trace"`` all the time (slow); ``"process"`` never.
     :param settings: settings for each plugin, by its name.
     :param disabled: names or globs of plugins that must not be loaded, besides ``WEIGHBRIDGE_DISABLED_PLUGINS``.
+    :param fail_open: names of plugins whose ``weighbridge_admit`` may fail without refusing the load.
     :param weights: what plugins weighed last time; by default from the user's cache folder.
     :param drain_seconds: how long an unload waits for calls that are under way.
     :param policy_seconds: one deadline for all admission policies together.
@@ -93,6 +97,7 @@ class Host:
         meter: MeterName = "gate",
         settings: Mapping[str, Mapping[str, Any]] | None = None,
         disabled: Iterable[str] = (),
+        fail_open: Iterable[str] = (),
         weights: Weights | None = None,
         drain_seconds: float = 5.0,
         policy_seconds: float = 10.0,
@@ -110,7 +115,7 @@ class Host:
         self._receipts: dict[str, Receipt] = {}
         self._counts: Counter[str] = Counter()
         self._closed = False
-        self._hooks = Hooks()
+        self._hooks = Hooks(fail_open)
         self._books = ModuleBooks()
         self._memory = ProcessMemory()
         self._meter = make_meter(meter)
@@ -339,10 +344,12 @@ class Host:
         :param strict: raise the first error instead of going on with the next plugin.
         :raises UnknownPlugin: if there is no plugin of one of `names`.
         """
-        report: dict[str, list[Outcome]] = {"loaded": [], "deferred": [], "refused": [], "failed": []}
+        report: dict[str, list[Outcome]] = {
+            heading: [] for heading in ("loaded", "dormant", "deferred", "refused", "failed")
+        }
         with self._lock:
             for plugin in self._chosen(names):
-                if plugin.state in HELD:
+                if plugin.state in HELD | {State.DORMANT}:
                     continue
                 heading, outcome = self._try(plugin, strict=strict, defer=defer)
                 report[heading].append(outcome)
@@ -372,13 +379,38 @@ class Host:
     def _try(self, plugin: Plugin, *, strict: bool, defer: bool) -> tuple[str, Outcome]:
         try:
             with self._exclusive(plugin.name, "load"):
-                self._roster.check_requirements(plugin)
+                for required in self._roster.check_requirements(plugin):
+                    self._load_required(plugin, required)
+                if self._doze(plugin):
+                    return "dormant", Outcome(name=plugin.name, state=plugin.state.value, reason=plugin.reason)
                 noted = self._load(plugin, priority=0, defer=defer)
         except WeighbridgeError as error:
             if strict:
                 raise
             return _heading(error), Outcome(name=plugin.name, state=plugin.state.value, reason=str(error))
         return "loaded", Outcome(name=plugin.name, state=plugin.state.value, warnings=noted)
+
+    def _doze(self, plugin: Plugin) -> bool:
+        """Let a plugin sleep until its first call, if its manifest says so; whether it does."""
+        self._check_loadable(plugin)
+        names = may_sleep(plugin, self._hooks.relay)
+        if not names:
+            return False
+        self._moved(plugin, State.DORMANT, f"until the first call of {', '.join(names)}")
+        stub = make_stub(names, self._hooks.relay, lambda hook, arguments: self._wake(plugin, hook, arguments))
+        self._hooks.register(plugin.name, stub)
+        return True
+
+    def _wake(self, plugin: Plugin, hook: str, arguments: Mapping[str, Any]) -> Any:
+        """The first call of a sleeping plugin: load it, and pass the call on. None if it cannot be loaded now."""
+        with self._lock:
+            if plugin.state not in HELD | {State.FAILED}:  # refused last time: there may be room now
+                try:
+                    self.load(plugin.name)
+                except WeighbridgeError as error:
+                    _log.error("%s could not be woken by %s: %s", plugin.name, hook, error)
+        call = self._hooks.bound(plugin.name, hook, **arguments) if plugin.state is State.ACTIVE else None
+        return call() if call is not None else None
 
     def _load_required(self, plugin: Plugin, required: Plugin) -> None:
         try:
@@ -394,6 +426,7 @@ class Host:
     def _load(self, plugin: Plugin, *, priority: int, defer: bool) -> tuple[str, ...]:
         self._check_loadable(plugin)
         noted = self._admit(plugin, priority=priority, defer=defer)
+        self._hooks.unregister(plugin.name)  # the stubs of a plugin that slept
         try:
             self._loader.load(plugin)
         except LoadFailed as error:
@@ -499,6 +532,10 @@ class Host:
         """
         problems: list[WeighbridgeError] = []
         self._deferred.clear()
+        for plugin in self._roster.plugins():
+            if plugin.state is State.DORMANT:
+                self._hooks.unregister(plugin.name)
+                self._moved(plugin, State.UNLOADED, "the host is closing")
         for plugin in reversed(self._roster.active()):
             if plugin.state is not State.ACTIVE:
                 continue
@@ -539,8 +576,12 @@ class Host:
         return self._bookkeeper.account(plugin)
 
     def accounts(self) -> Statement:
-        """All accounts, and what belongs to nobody, drawn now."""
-        self.look_again()
+        """All accounts, and what belongs to nobody, drawn now. Never waits for a load or an unload under way."""
+        if self._lock.acquire(blocking=False):
+            try:
+                self.look_again()
+            finally:
+                self._lock.release()
         return self._bookkeeper.statement(self._memory.resident_bytes(), self.budget())
 
     def statistics(self) -> HostStatistics:

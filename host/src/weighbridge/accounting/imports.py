@@ -5,7 +5,8 @@ it and puts a scale around the execution of its code: bytes and seconds, without
 turn. The scale is an attribute of the loader *instance*, so the loader keeps its type, and it is taken off afterwards.
 
 Replacing ``builtins.__import__`` would be simpler, but it slows down every import statement and hides from C code;
-an audit hook could never be removed again.
+an audit hook could never be removed again. The class does not inherit from ``importlib.abc.MetaPathFinder``, which needs
+only ``find_spec`` and would bring ``importlib.resources`` with it.
 """
 
 from __future__ import annotations
@@ -14,14 +15,15 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from importlib.abc import MetaPathFinder
-from importlib.machinery import ModuleSpec
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
 from .meters import traced_bytes
+
+if TYPE_CHECKING:
+    from importlib.machinery import ModuleSpec
 
 
 @attrs.frozen(kw_only=True)
@@ -43,7 +45,7 @@ class _Execution:
     seconds_inside: float = 0.0
 
 
-class ImportRecorder(MetaPathFinder):
+class ImportRecorder:
     """A context in which the imports of this thread, and of threads that it starts, are recorded."""
 
     def __init__(self) -> None:

@@ -17,11 +17,13 @@ import attrs
 from .imports import ModuleWeight
 
 Kind: TypeAlias = Literal["own", "dependency", "stdlib"]
-Kept: TypeAlias = Literal["shared", "dependency", "compiled", "outside"]
+Kept: TypeAlias = Literal["shared", "dependency", "compiled", "outside", "declared"]
 """Why a module stays: another plugin uses it; it is a dependency that was not asked to go; its package has a compiled
-module, which cannot be loaded twice; something that is no plugin refers to it."""
+module, which cannot be loaded twice; something that is no plugin refers to it; the
+plugin's manifest says that it cannot go."""
 _SHARED: Final[Kept] = "shared"
 _UNASKED: Final[Kept] = "dependency"
+_DECLARED: Final[Kept] = "declared"
 
 
 @attrs.frozen
@@ -34,7 +36,15 @@ class Departure:
     @property
     def compiled(self) -> tuple[str, ...]:
         """Those that were to go and cannot."""
-        return tuple(sorted(name for name, why in self.kept.items() if why == "compiled"))
+        return self._because("compiled")
+
+    @property
+    def declared(self) -> tuple[str, ...]:
+        """Those that stay because the manifest says so."""
+        return self._because("declared")
+
+    def _because(self, reason: Kept) -> tuple[str, ...]:
+        return tuple(sorted(name for name, why in self.kept.items() if why == reason))
 
 
 @attrs.define
@@ -225,22 +235,26 @@ class ModuleBooks:
     def _is_shared(entry: _Entry) -> bool:
         return len(entry.users) != 1 and entry.kind != "stdlib"
 
-    def leave(self, plugin: str, *, dependencies: bool) -> Departure:
+    def leave(self, plugin: str, *, dependencies: bool, drop: bool = True) -> Departure:
         """Strike `plugin` off, and tell which modules may be dropped from ``sys.modules`` now; those are off the books.
 
         Modules of the standard library stay, and so do those that others use. Dependencies go only if asked, if
-        nothing outside refers to them, and if the whole package is pure Python.
+        nothing outside refers to them, and if the whole package is pure Python. With `drop` false nothing goes.
         """
         mine = [name for name, entry in self._entries.items() if plugin in entry.users and entry.kind != "stdlib"]
         for entry in self._entries.values():
             entry.users.discard(plugin)
         idle = {name for name, entry in self._entries.items() if not entry.users and entry.kind != "stdlib"}
-        optional = {name for name in idle if self._entries[name].kind == "dependency"}
-        stays = _bound(optional, idle) if dependencies else dict.fromkeys(optional, _UNASKED)
+        stays = self._staying(idle, dependencies=dependencies) if drop else dict.fromkeys(idle, _DECLARED)
         dropped = tuple(name for name in list(sys.modules) if name in idle and name not in stays)
         for name in dropped:
             del self._entries[name]
         return Departure(dropped, {name: stays.get(name, _SHARED) for name in mine if name not in dropped})
+
+    def _staying(self, idle: set[str], *, dependencies: bool) -> dict[str, Kept]:
+        """Which of the modules that nobody uses any more stay all the same."""
+        optional = {name for name in idle if self._entries[name].kind == "dependency"}
+        return _bound(optional, idle) if dependencies else dict.fromkeys(optional, _UNASKED)
 
     def traced_bytes(self, names: Iterable[str]) -> int:
         """What the modules called `names` weigh together, as far as it was measured."""

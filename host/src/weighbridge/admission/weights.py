@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
@@ -70,6 +69,7 @@ class Weights:
         :raises OSError: if the folder cannot be written; an older weight is then left as it was.
         """
         import json
+        import tempfile
 
         file = self._file(candidate)
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -54,11 +54,14 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, title:
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
     terminal = sys.stdout.isatty()
-    console = Console(soft_wrap=False, width=None if terminal else _width(columns, table), highlight=False)
-    console.print(table)
+    console = Console(width=None if terminal else _width(table), highlight=False)
+    with console.capture() as captured:
+        console.print(table)
+    for line in captured.get().splitlines():
+        click.echo(line.rstrip())
 
 
-def _width(columns: Sequence[str], table: Any) -> int:
+def _width(table: Any) -> int:
     from rich.console import Console
 
     wide = Console(width=10_000)

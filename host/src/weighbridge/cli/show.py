@@ -17,9 +17,10 @@ _CHAINS = 3
 
 def show_report(report: LoadReport) -> None:
     """What was not loaded, and why; and warnings of what was."""
-    for heading in ("deferred", "refused", "failed"):
+    for heading in ("dormant", "deferred", "refused", "failed"):
         for outcome in getattr(report, heading):
-            click.echo(f"{heading}: {outcome.reason or outcome.name}")
+            reason = outcome.reason if outcome.name in outcome.reason else f"{outcome.name}: {outcome.reason}"
+            click.echo(f"{heading}: {reason}")
     for outcome in report.loaded:
         for warning in outcome.warnings:
             click.echo(f"warning: {outcome.name}: {warning}")

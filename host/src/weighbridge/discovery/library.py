@@ -37,7 +37,9 @@ class Borrowed:
         # New in importlib-metadata 10, private, and asked by the library itself in the same place.
         has_metadata = getattr(self._dist, "_has_metadata", None)
         try:
-            return bool(has_metadata() if has_metadata else self._dist.read_text("METADATA"))
+            return bool(
+                has_metadata() if has_metadata else any(map(self._dist.read_text, ("METADATA", "PKG-INFO", "")))
+            )
         except Exception:
             return False
 

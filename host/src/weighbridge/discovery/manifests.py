@@ -11,6 +11,7 @@ from weighbridge_hookspecs.records import Manifest
 
 from ..units import format_bytes, parse_bytes
 from .entry_points import EntryPoint
+from .metadata import printable
 from .nearest import did_you_mean
 from .resources import Lookup
 
@@ -41,7 +42,9 @@ def read_manifest(point: EntryPoint, path: Sequence[str] | None = None) -> Manif
         raise _broken(point, f"{point.value!r} cannot be read: {type(error).__name__}: {error}") from None
     if data is None:
         advice = f"Add {file} to what {point.distribution} packs, or correct its entry point"
-        raise _broken(point, f"there is no {file} in {package} (looked in {', '.join(lookup.tried)})", advice)
+        raise _broken(
+            point, f"there is no {file} in {package} (looked in {', '.join(dict.fromkeys(lookup.tried))})", advice
+        )
     try:
         text = data.decode().removeprefix("\ufeff")
     except UnicodeDecodeError as error:
@@ -84,6 +87,7 @@ def _reference(point: EntryPoint) -> tuple[str, str]:
 def _broken(point: EntryPoint, problem: str, advice: str | None = None) -> ManifestError:
     message = f"the manifest in {point.distribution} {point.version}".rstrip()
     advice = advice or f"Install {point.distribution} again"
+    problem = printable(problem)
     return ManifestError(f"{message} cannot be used: {problem}", plugin=point.name, problems=(problem,), advice=advice)
 
 

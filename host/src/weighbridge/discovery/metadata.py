@@ -32,7 +32,13 @@ def report(problems: "list[MetadataError]", distribution: str, what: str, advice
     from weighbridge_hookspecs.errors import MetadataError
 
     advice = advice or f"Install {distribution} again; if that does not help, its authors have to mend the file"
-    problems.append(MetadataError(f"the metadata of {distribution} is broken: {what}", step="discover", advice=advice))
+    message = printable(f"the metadata of {distribution} is broken: {what}")
+    problems.append(MetadataError(message, step="discover", advice=printable(advice)))
+
+
+def printable(text: str) -> str:
+    """Escape what stands for undecodable bytes of a path: https://peps.python.org/pep-0383. A terminal refuses that."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 class Folder:

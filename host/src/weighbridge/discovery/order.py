@@ -80,11 +80,11 @@ def _manifest(candidate: Candidate) -> Manifest:
 def _absent(name: str, requires: Mapping[str, tuple[str, ...]]) -> _Cause:
     absent = [other for other in dict.fromkeys(requires[name]) if other not in requires]
     meant = [near for near in (nearest(other, requires.keys() - {name}) for other in absent) if near is not None]
-    reason = " and ".join(f"{other!r}, which is not installed" for other in absent)
-    advice = f"Install what offers {' and '.join(map(repr, absent))}, or correct plugin.requires"
+    named = " and ".join(map(repr, absent))
+    advice = f"Install what offers {named}, or correct plugin.requires"
     if meant:
         advice += f" (did you mean {' and '.join(map(repr, meant))}?)"
-    return _Cause(name, f"requires {reason}", advice)
+    return _Cause(name, f"requires {named}, which {'is' if len(absent) == 1 else 'are'} not installed", advice)
 
 
 def _spread(causes: dict[str, _Cause], requires: Mapping[str, tuple[str, ...]]) -> None:

@@ -41,8 +41,8 @@ class Plugin:
     """Native bytes by the plugin's last report."""
     stranded: list[Watched] = attrs.field(factory=list)
     stranded_bytes: int = 0
-    compiled: tuple[str, ...] = ()
-    """Compiled modules that stay for as long as the process lives."""
+    permanent: tuple[str, ...] = ()
+    """Modules that stay for as long as the process lives."""
 
     @property
     def name(self) -> str:
@@ -72,6 +72,11 @@ class Plugin:
     def opaque(self) -> bool:
         """Whether it was written for another host: then it is loaded and weighed, and never called."""
         return self.candidate.group != GROUP
+
+    @property
+    def is_unloadable(self) -> bool:
+        """Whether its manifest lets it go before the process ends."""
+        return self.candidate.manifest is None or self.candidate.manifest.unload == "clean"
 
     @property
     def promised_peak_bytes(self) -> int | None:
@@ -106,7 +111,7 @@ class Plugin:
     def look_again(self) -> bool:
         """Whether what was stranded has died meanwhile."""
         self.stranded = survivors(self.stranded)
-        if self.stranded or self.compiled:
+        if self.stranded or self.permanent:
             return False
         self.stranded_bytes = 0
         return True

@@ -25,6 +25,8 @@ class LoadReport:
     """How it ended for each plugin. One that failed never stops the others."""
 
     loaded: tuple[Outcome, ...] = ()
+    dormant: tuple[Outcome, ...] = ()
+    """Asleep until the first call of one of their hooks."""
     deferred: tuple[Outcome, ...] = ()
     refused: tuple[Outcome, ...] = ()
     failed: tuple[Outcome, ...] = ()

@@ -72,7 +72,7 @@ class Roster:
         """Take over what was discovered. A plugin that is loaded keeps its candidate until it is reloaded."""
         self.discovered = True
         self._problems = found.problems
-        keep = {State.STRANDED, State.DEFERRED} | HELD
+        keep = {State.STRANDED, State.DEFERRED, State.DORMANT} | HELD
         self._plugins = {name: plugin for name, plugin in self._plugins.items() if plugin.state in keep}
         for candidate in found.candidates:
             plugin = self._plugins.setdefault(candidate.name, Plugin(candidate))
@@ -118,19 +118,23 @@ class Roster:
                 waiting.extend(_requires(self._plugins[name].candidate))
         return [self._plugins[candidate.name] for candidate in self._order.candidates if candidate.name in wanted]
 
-    def check_requirements(self, plugin: Plugin) -> None:
-        """Refuse a plugin whose requirements are not active.
+    def check_requirements(self, plugin: Plugin) -> list[Plugin]:
+        """Those of its requirements that sleep, and are to be loaded first; the others are active.
 
-        :raises DependencyError: names the first that is missing.
+        :raises DependencyError: names the first that is neither.
         """
+        asleep = []
         for required in self.requirements(plugin):
-            if required.state not in HELD:
+            if required.state is State.DORMANT:
+                asleep.append(required)
+            elif required.state not in HELD:
                 raise MissingRequirement(
                     f"requires {required.name!r}, which is {required.state}",
                     plugin=plugin.name,
                     step="load",
                     advice=f"Load {required.name} first",
                 )
+        return asleep
 
     def conflict(self, plugin: Plugin) -> str | None:
         """The name of a loaded plugin that must not be active together with `plugin`, by the manifest of either."""

@@ -40,6 +40,7 @@ class _Course:
     watch_blocks: int = 0
     departure: Departure = attrs.field(factory=lambda: Departure((), {}))
     survivors: list[Survivor] = attrs.field(factory=list)
+    interrupted: bool = False
 
     @contextmanager
     def step(self, name: str) -> Iterator[list[str]]:
@@ -48,8 +49,16 @@ class _Course:
         began = time.perf_counter()
         try:
             yield failures
-        except Exception as error:
+        except UnloadTimeout:
+            raise
+        except (Exception, SystemExit) as error:
             failures.append(f"{type(error).__name__}: {error}")
+        except BaseException as error:
+            if name == "drain":
+                raise
+            # half an unload is worse than a late Ctrl-C: it is raised again when all is done
+            failures.append(f"interrupted by {type(error).__name__}")
+            self.interrupted = True
         self.steps.append(Step(name=name, seconds=time.perf_counter() - began, failures=tuple(failures)))
 
     @property
@@ -94,9 +103,7 @@ class Unloader:
         deactivate = self.hooks.bound(plugin.name, "weighbridge_deactivate", reason=reason)
         self.moved(plugin, State.DRAINING, reason)
         with course.step("drain"):
-            inside = self._drain(plugin, spaces, drain_seconds)
-        if inside:
-            self._reinstate(plugin, inside, drain_seconds)
+            self._drain(plugin, spaces, drain_seconds)
         with course.step("deactivate"):
             if deactivate is not None:
                 deactivate()
@@ -121,6 +128,8 @@ class Unloader:
         traced_after = None if traced_before is None else (after.traced_bytes or 0) - course.watch_bytes
         reclaimed = None if traced_before is None or traced_after is None else traced_before - traced_after
         self._settle(plugin, course, state, held_bytes if reclaimed is None else max(0, (expected or 0) - reclaimed))
+        if course.interrupted:
+            raise KeyboardInterrupt(f"while unloading {plugin.name}, which is {state}")
         return Receipt(
             plugin=plugin.name,
             distribution=plugin.candidate.distribution,
@@ -157,10 +166,27 @@ class Unloader:
             advice="Unload it from another thread, or after the call has returned",
         )
 
-    def _drain(self, plugin: Plugin, spaces: frozenset[int], seconds: float) -> list[str]:
+    def _drain(self, plugin: Plugin, spaces: frozenset[int], seconds: float) -> None:
         callers = self.hooks.callers_of(plugin.name)
         self.hooks.unregister(plugin.name)
-        return Drain(spaces, callers, self.scheduler.thread_idents()).wait(seconds)
+        try:
+            inside = Drain(spaces, callers, self.scheduler.thread_idents()).wait(seconds)
+        except BaseException:  # Ctrl-C while waiting
+            self._reinstate(plugin, "interrupted")
+            raise
+        if inside:
+            self._reinstate(plugin, "calls were under way")
+            raise UnloadTimeout(
+                f"{len(inside)} still inside after {seconds:g} s: {'; '.join(inside)}. It is active again",
+                plugin=plugin.name,
+                inside=tuple(inside),
+                advice="Unload it when they have returned, or give drain_seconds more",
+            )
+
+    def _reinstate(self, plugin: Plugin, reason: str) -> None:
+        if not plugin.opaque:
+            self.hooks.register(plugin.name, plugin.thing)
+        self.moved(plugin, State.ACTIVE, f"not unloaded: {reason}")
 
     def _stop_strays(self, spaces: frozenset[int]) -> list[Watched]:
         """Stop the threads that the plugin started past its host; all of them have to die."""
@@ -168,22 +194,13 @@ class Unloader:
         stop_threads(strays, seconds=self.stop_seconds)
         return [Watched("thread", thread.name, weakref.ref(thread)) for thread in strays]
 
-    def _reinstate(self, plugin: Plugin, inside: list[str], seconds: float) -> None:
-        if not plugin.opaque:
-            self.hooks.register(plugin.name, plugin.thing)
-        self.moved(plugin, State.ACTIVE, "not unloaded: calls were under way")
-        raise UnloadTimeout(
-            f"{len(inside)} still inside after {seconds:g} s: {'; '.join(inside)}. It is active again",
-            plugin=plugin.name,
-            inside=tuple(inside),
-            advice="Unload it when they have returned, or give drain_seconds more",
-        )
-
     def _drop(self, plugin: Plugin, course: _Course, *, dependencies: bool) -> int | None:
         """Let go of the plugin and its modules; the traced bytes that have to come back, None if not known."""
         with course.step("drop"):
             brought = self._brought_bytes(plugin)
-            departure = course.departure = self.books.leave(plugin.name, dependencies=dependencies)
+            departure = course.departure = self.books.leave(
+                plugin.name, dependencies=dependencies, drop=plugin.is_unloadable
+            )
             empty = read()
             course.watched += [*watch_code(departure.dropped), *_watch_thing(plugin, departure), *plugin.tracked]
             full = read()
@@ -192,7 +209,7 @@ class Unloader:
             plugin.thing = plugin.scalable = None
             drop_modules(departure.dropped)
             # what could not go although it was asked to counts against the share that came back
-            excused = [name for name, why in departure.kept.items() if why != "compiled"]
+            excused = [name for name, why in departure.kept.items() if why not in ("compiled", "declared")]
             return None if brought is None else max(0, brought - self.books.traced_bytes(excused))
         return None
 
@@ -206,7 +223,8 @@ class Unloader:
     def _verify(self, course: _Course) -> list[Survivor]:
         alive = survivors(course.watched)
         compiled = [Survivor(kind="module", name=name, tie=_COMPILED, chain=()) for name in course.departure.compiled]
-        return [*compiled, *self._explained(alive)]
+        declared = [Survivor(kind="module", name=name, tie=_DECLARED, chain=()) for name in course.departure.declared]
+        return [*declared, *compiled, *self._explained(alive)]
 
     def _explained(self, alive: list[Watched]) -> list[Survivor]:
         if not alive:
@@ -225,12 +243,13 @@ class Unloader:
 
     def _settle(self, plugin: Plugin, course: _Course, state: State, left_bytes: int) -> None:
         plugin.stranded = survivors(course.watched)
-        plugin.compiled = course.departure.compiled
+        plugin.permanent = (*course.departure.compiled, *course.departure.declared)
         plugin.stranded_bytes = left_bytes if state is State.STRANDED else 0
         count = len(course.survivors)
         self.moved(plugin, state, f"{count} of {len(course.watched)} outlived it" if count else plugin.reason)
 
 
+_DECLARED: Final = "its manifest says that it cannot be unloaded before the process ends"
 _ENDLESS: Final = "a thread that does not end"
 _COMPILED: Final = "a package with compiled modules, which cannot be loaded twice, so it stays"
 
