@@ -6,9 +6,10 @@ does not pay for the host.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False  # type checkers know the name; importing typing for it would cost more than a scan for plugins
 if TYPE_CHECKING:
+    from typing import Any
+
     from .accounting.account import Account, Statement
     from .admission.budget import Budget
     from .admission.weights import Weight, Weights

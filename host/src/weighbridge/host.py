@@ -121,7 +121,7 @@ class Host:
         self._meter = make_meter(meter)
         self._scheduler = Scheduler()
         self._capabilities = CapabilityRegistry()
-        self._bookkeeper = Bookkeeper(self._hooks, self._books, self._meter, self._roster.plugins)
+        self._bookkeeper = Bookkeeper(self._hooks, self._books, self._meter, self._roster.plugins, self._roster.held)
         self._pressure = Pressure(self._hooks, self._memory, self._bookkeeper.held_bytes, self._shortfall)
         self._gatekeeper = Gatekeeper(
             self._hooks,

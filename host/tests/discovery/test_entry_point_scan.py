@@ -140,7 +140,13 @@ def egg_folder(site: Path) -> list[Path]:
     install(egg, "EGG-INFO", lines("lamp = egg"), metadata=metadata, metadata_file="PKG-INFO")
     install(site, "EGG-INFO", lines("not = an.egg"), metadata=metadata, metadata_file="PKG-INFO")
     install(site, "lamp-3.0.dist-info", lines("lamp = hidden"))
-    return [egg, site]
+    other = site / "torch-1.0.egg"
+    (install(other, "EGG-INFO", lines("torch = egg"), metadata="Name: Torch\n") / "PKG-INFO").write_text("Name: no\n")
+    empty = install(
+        site / "candle.EGG", "EGG-INFO", lines("candle = egg"), metadata="Name: c\n", metadata_file="PKG-INFO"
+    )
+    (empty / "METADATA").touch()
+    return [egg, other, empty.parent, site]
 
 
 def dist_info_without_metadata(site: Path) -> list[Path]:
@@ -313,6 +319,15 @@ class Stranger(importlib.metadata.Distribution):
         raise NotImplementedError
 
 
+class Locked(Stranger):
+    """A distribution that tells its name once, and nothing after that."""
+
+    def read_text(self, filename: str) -> str | None:
+        if not self.files_by_name:
+            raise RuntimeError("locked")
+        return self.files_by_name.pop(filename)
+
+
 class StrangersFinder:
     """A finder with distributions of its own."""
 
@@ -354,10 +369,12 @@ class TestForeignFinders:
         broken = Stranger({"METADATA": "Name: broken\nVersion: 1\n", "entry_points.txt": lines("no equals sign")})
         nameless = Stranger({"METADATA": "Version: 1\n", "entry_points.txt": LAMP})
         good = Stranger({"METADATA": "Name: good\nVersion: 1\n", "entry_points.txt": LAMP})
-        monkeypatch.setattr(sys, "meta_path", [StrangersFinder(broken, nameless, good), *sys.meta_path])
+        locked = Locked({"METADATA": "Name: locked\nVersion: 1\n"})
+        monkeypatch.setattr(sys, "meta_path", [StrangersFinder(broken, nameless, locked, good), *sys.meta_path])
         problems: list[MetadataError] = []
         assert [point.distribution for point in scan((GROUP,), problems=problems)] == ["good"]
-        assert ["Name" in str(problems[0]), "of broken is" in str(problems[1]), len(problems)] == [True, True, 2]
+        assert ["Name" in str(problems[0]), "of broken is" in str(problems[1])] == [True, True]
+        assert ["of locked is" in str(problems[2]), len(problems)] == [True, 3]
 
     def test_a_finder_that_raises_is_left_out_and_reported(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -466,6 +483,13 @@ class TestBrokenMetadata:
         assert broken_and_whole(tmp_path, problems) == ["whole"]
         assert [".dist-info" in str(problem) for problem in problems] == [True, True]
 
+    def test_an_egg_whose_metadata_cannot_be_decoded_is_left_out_and_reported(self, tmp_path: Path) -> None:
+        """Its folder has no name of its own."""
+        problems: list[MetadataError] = []
+        install(tmp_path / "a.egg", "EGG-INFO", metadata=b"Name: \xe9\n", metadata_file="PKG-INFO")
+        assert scan((GROUP,), [str(tmp_path / "a.egg")], problems=problems) == []
+        assert ["cannot be read ('utf-8' codec" in str(problem) for problem in problems] == [True]
+
     def test_a_description_in_another_encoding_does_no_harm(self, tmp_path: Path) -> None:
         """Only the fields that are needed are decoded."""
         problems: list[MetadataError] = []
@@ -488,6 +512,16 @@ class TestBrokenMetadata:
             ("d", None, str(tmp_path / "packed.zip")),
         ]
         assert len(problems) == 3
+
+    def test_an_error_about_a_path_that_is_no_text_can_be_printed(self, tmp_path: Path) -> None:
+        """Python stands lone surrogates for such bytes, and no stream takes those."""
+        problems: list[MetadataError] = []
+        try:
+            install(tmp_path, "caf\udce9-1.0.dist-info", b"\xff" + LAMP.encode(), metadata=None)
+        except OSError:  # A file system whose names are text has no such paths.
+            return
+        assert broken_and_whole(tmp_path, problems) == ["whole"]
+        assert ["caf\\udce9" in str(problem).encode().decode() for problem in problems] == [True]
 
     def test_a_damaged_zip_file_is_passed_over(self, tmp_path: Path) -> None:
         """As the library and the import system do, whether its directory or a file in it is damaged."""

@@ -64,10 +64,10 @@ class Gatekeeper:
 
     def decide(self, request: AdmissionRequest) -> Verdict:
         """Judge a final request. Before a refusal for want of room, room is sought once."""
-        verdict = self._weigh(request)
+        verdict = self._weigh(request, _budget_of(request))
         if not isinstance(verdict, Admitted) and not request.dry_run:
             self.make_room(request.needs_bytes)
-            verdict = self._weigh(request)
+            verdict = self._weigh(request, self.budget())
         if isinstance(verdict, Refused):
             return verdict
         policies = self.hooks.admit(request, timeout_seconds=self.policy_seconds)
@@ -82,8 +82,7 @@ class Gatekeeper:
             return candidate.manifest.load_bytes, "declared"
         return DEFAULT_ESTIMATE_BYTES, "default"
 
-    def _weigh(self, request: AdmissionRequest) -> Verdict:
-        budget = self.budget()
+    def _weigh(self, request: AdmissionRequest, budget: Budget | None) -> Verdict:
         if budget is None or budget.admits(request.needs_bytes):
             return Admitted()
         if request.defer:
@@ -112,6 +111,14 @@ class Gatekeeper:
                 return f"{ceiling[0].upper()}{ceiling[1:]}"
         names = " and ".join(f"{name} ({format_bytes(size)})" for size, name in enough)
         return f"Unload {names}, or {ceiling}"
+
+
+def _budget_of(request: AdmissionRequest) -> Budget | None:
+    """The budget as it stood when the request was made; nobody may change those fields."""
+    if request.ceiling_bytes is None or request.usage_bytes is None or request.headroom_bytes is None:
+        return None
+    promised = request.ceiling_bytes - request.usage_bytes - request.headroom_bytes
+    return Budget(ceiling_bytes=request.ceiling_bytes, usage_bytes=request.usage_bytes, promised_bytes=promised)
 
 
 def _no_room(request: AdmissionRequest, budget: Budget) -> str:

@@ -178,11 +178,13 @@ def _names(value: Any) -> tuple[str, ...]:
 
 
 def _hooks(value: Any) -> tuple[str, ...]:
+    """Hooks of the contract, told by their prefix, have to be in it; the others are the application's own."""
     from weighbridge_hookspecs import PROJECT_NAME, hooks
 
     known = [name for name in vars(hooks) if name.startswith(f"{PROJECT_NAME}_")]
     names = _names(value)
-    unknown = [name for name in names if name not in known]
+    unknown = [name for name in names if name.startswith(f"{PROJECT_NAME}_") and name not in known]
+    unknown += [name for name in names if not name.isidentifier()]
     if unknown:
         raise ValueError(*(f"the contract has no hook {name!r}{did_you_mean(name, known)}" for name in unknown))
     return names

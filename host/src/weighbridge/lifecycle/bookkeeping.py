@@ -24,14 +24,15 @@ class Bookkeeper:
     books: ModuleBooks
     meter: Meter
     plugins: Callable[[], Iterable[Plugin]]
+    held: Callable[[], Iterable[Plugin]]
 
     def held_bytes(self) -> Mapping[str, int]:
         """Bytes on each account, without asking any plugin: quick enough for a decision."""
-        return {plugin.name: plugin.held_bytes for plugin in self._held()}
+        return {plugin.name: plugin.held_bytes for plugin in self.held()}
 
     def promised_bytes(self) -> int:
         """What loaded plugins may still take of the peaks that they declared."""
-        return sum(unused_promise(plugin.promised_peak_bytes, plugin.held_bytes) for plugin in self._held())
+        return sum(unused_promise(plugin.promised_peak_bytes, plugin.held_bytes) for plugin in self.held())
 
     def account(self, plugin: Plugin) -> Account:
         """The account of one plugin, drawn now."""
@@ -60,12 +61,9 @@ class Bookkeeper:
             headroom_bytes=budget.headroom_bytes if budget else None,
         )
 
-    def _held(self) -> list[Plugin]:
-        return [plugin for plugin in self.plugins() if plugin.state in HELD]
-
     def _attribution(self) -> Attribution | None:
         owners = {file: next(iter(users)) if len(users) == 1 else SHARED for file, users in self.books.files().items()}
-        owners.update({tag(plugin.name): plugin.name for plugin in self._held()})
+        owners.update({tag(plugin.name): plugin.name for plugin in self.held()})
         return self.meter.attribution(owners)
 
     def _draw(self, plugin: Plugin, attribution: Attribution | None) -> Account:

@@ -91,13 +91,14 @@ class Loader:
         plugin.traced_since_load = traced_bytes() is not None
         if not plugin.traced_since_load and end.traced_bytes is not None:
             trim()  # the tracer's own tables are not the plugin's
-        plugin.weighing = LoadWeighing(
+        weighing = LoadWeighing(
             traced_bytes=None if end.traced_bytes is None else end.traced_bytes - (start.traced_bytes or 0),
             blocks=end.blocks - start.blocks,
             resident_bytes=self.memory.resident_bytes() - resident,
             import_seconds=progress.import_seconds,
             seconds=end.seconds - start.seconds,
         )
+        plugin.weigh(weighing)
 
     def _take_steps(self, plugin: Plugin, progress: _Progress) -> None:
         began = time.perf_counter()

@@ -28,6 +28,8 @@ class Plugin:
     charges: Charges = attrs.field(factory=Charges)
     tracked: list[Watched] = attrs.field(factory=list)
     weighing: LoadWeighing | None = None
+    weighed_bytes: int = 0
+    """All that its load took: traced, or resident where nothing was traced."""
     estimate_bytes: int = 0
     load_number: int = 0
     """Its place in the order in which plugins were loaded."""
@@ -86,11 +88,13 @@ class Plugin:
     @property
     def held_bytes(self) -> int:
         """What counts against its promise: all that its load took, and native memory by charges and the last report."""
-        weighed = 0
-        if self.weighing is not None:
-            traced = self.weighing.traced_bytes
-            weighed = max(0, self.weighing.resident_bytes) if traced is None else traced
-        return weighed + self.charges.total_bytes + self.reported_bytes
+        return self.weighed_bytes + self.charges.total_bytes + self.reported_bytes
+
+    def weigh(self, weighing: LoadWeighing) -> None:
+        """Take over what was measured at its load."""
+        self.weighing = weighing
+        traced = weighing.traced_bytes
+        self.weighed_bytes = max(0, weighing.resident_bytes) if traced is None else traced
 
     def move(self, state: State, reason: str = "", *, retryable: bool = True) -> State:
         """Go on to `state`; the state before.
@@ -106,7 +110,8 @@ class Plugin:
         """Fresh books for another load."""
         self.thing = self.weighing = self.scalable = None
         self.leases, self.charges, self.tracked = LeaseLedger(), Charges(), []
-        self.traced_since_load, self.peak_bytes, self.reported_bytes = False, 0, 0
+        self.traced_since_load = False
+        self.weighed_bytes = self.peak_bytes = self.reported_bytes = 0
 
     def look_again(self) -> bool:
         """Whether what was stranded has died meanwhile."""

@@ -42,10 +42,13 @@ class Roster:
         """All of them, by name."""
         return [self._plugins[name] for name in sorted(self._plugins)]
 
+    def held(self) -> list[Plugin]:
+        """Those that occupy a place, in no order: every decision asks for them."""
+        return [plugin for plugin in list(self._plugins.values()) if plugin.state in HELD]
+
     def active(self) -> list[Plugin]:
         """Those that are loaded, in the order in which they were."""
-        held = [plugin for plugin in self._plugins.values() if plugin.state in HELD]
-        return sorted(held, key=lambda plugin: plugin.load_number)
+        return sorted(self.held(), key=lambda plugin: plugin.load_number)
 
     def in_order(self) -> list[Plugin]:
         """All of them, each after what it requires; at the end those for which that is not possible."""
