@@ -7,6 +7,7 @@ call, and is refused when it is registered. Application hooks are called through
 
 from __future__ import annotations
 
+import inspect
 import logging
 import threading
 import traceback
@@ -103,6 +104,7 @@ class Hooks:
         """
         if self._manager.get_plugin(name) is not None:
             self._manager.unregister(name=name)
+            _forget_lookups()
 
     def implemented(self, name: str) -> tuple[str, ...]:
         """The hooks that one registered object implements, sorted."""
@@ -250,6 +252,17 @@ class Hooks:
         """The first buffer that any plugin provides."""
         buffer: Buffer | None = self.relay.weighbridge_allocate_buffer(size=size, node=node)
         return buffer
+
+
+def _forget_lookups() -> None:
+    """Empty a cache of classes that pluggy fills when it registers, through ``inspect.getattr_static``.
+
+    In some releases of Python 3.12 it holds them for ever: https://github.com/python/cpython/issues/118013. It only
+    saves time, so emptying it harms nobody.
+    """
+    cached = getattr(inspect, "_shadowed_dict_from_mro_tuple", None)
+    if cached is not None:
+        cached.cache_clear()
 
 
 def _is_size(value: object) -> bool:

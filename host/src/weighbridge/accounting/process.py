@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
+from collections.abc import Callable
 from typing import Final
 
 _LINUX: Final = sys.platform.startswith("linux")
@@ -68,10 +69,19 @@ def trim() -> bool | None:
 
     glibc: https://man7.org/linux/man-pages/man3/malloc_trim.3.html; musl, macOS and Windows have no such call.
     """
+    return None if _malloc_trim is None else bool(_malloc_trim(0))
+
+
+def _find_malloc_trim() -> Callable[[int], int] | None:
     if not _LINUX:
         return None
     try:
-        malloc_trim = ctypes.CDLL(None).malloc_trim
+        found: Callable[[int], int] = ctypes.CDLL(None).malloc_trim
     except AttributeError:
         return None
-    return bool(malloc_trim(ctypes.c_size_t(0)))
+    found.argtypes = [ctypes.c_size_t]  # type: ignore[attr-defined]
+    return found
+
+
+# looked up once: every look-up makes a class of its own, which only the garbage collector gets rid of
+_malloc_trim: Final = _find_malloc_trim()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import sys
 from collections.abc import Iterable
 
@@ -19,6 +18,16 @@ def drop_modules(names: Iterable[str]) -> int:
         package = sys.modules.get(parent)
         if package is not None and vars(package).get(child) is module:
             delattr(package, child)
-    # finders cache what folders contain, and a file edited meanwhile has to be seen
-    importlib.invalidate_caches()
+    _forget_folders()
     return count
+
+
+def _forget_folders() -> None:
+    """Let finders look at their folders again, so that a file edited or added meanwhile is seen.
+
+    As ``importlib.invalidate_caches`` does it, which since Python 3.12 imports ``importlib.metadata`` to do it.
+    """
+    for finder in list(sys.path_importer_cache.values()):
+        invalidate = getattr(finder, "invalidate_caches", None)
+        if invalidate is not None:
+            invalidate()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import faulthandler
+import itertools
 import json
 import os
+import statistics
 import sys
 import tracemalloc
 from pathlib import Path
@@ -135,11 +137,14 @@ def _clean(last: Receipt, rounds: int) -> Finding:
 
 
 def _steady(totals: list[int]) -> Finding:
-    """After a warm-up round, whose caches are nobody's leak."""
-    rounds = len(totals) - 2
-    if rounds < 1:
+    """By how much a round usually grows, after a warm-up round, whose caches are nobody's leak.
+
+    The median: a table of the interpreter's that grows in one round is no leak, what leaks does so in every round.
+    """
+    growths = [after - before for before, after in itertools.pairwise(totals[1:])]
+    if not growths:
         return Finding(criterion="steady", passed=False, detail="too few rounds to tell")
-    growth = (totals[-1] - totals[1]) // rounds
+    growth = int(statistics.median(growths))
     passed = growth < _GROWTH_BYTES
     detail = f"traced bytes grow by {growth} a round"
     return Finding(criterion="steady", passed=passed, detail=detail if passed else f"{detail}; less than 1 KiB is fine")
