@@ -257,12 +257,13 @@ class Hooks:
 def _forget_lookups() -> None:
     """Empty a cache of classes that pluggy fills when it registers, through ``inspect.getattr_static``.
 
-    In some releases of Python 3.12 it holds them for ever: https://github.com/python/cpython/issues/118013. It only
-    saves time, so emptying it harms nobody.
+    Python 3.12 held the classes for ever (https://github.com/python/cpython/issues/118013); since then it holds weak
+    references to them until others push them out. It only saves time, so emptying it harms nobody.
     """
-    cached = getattr(inspect, "_shadowed_dict_from_mro_tuple", None)
-    if cached is not None:
-        cached.cache_clear()
+    for name in ("_shadowed_dict_from_mro_tuple", "_shadowed_dict_from_weakref_mro_tuple"):
+        cached = getattr(inspect, name, None)
+        if cached is not None:
+            cached.cache_clear()
 
 
 def _is_size(value: object) -> bool:
