@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -93,14 +94,14 @@ def measure(folder: Path, rounds: int) -> dict[str, float]:
         host = _host(folder)
         host.load_all([f"plugin{index:02}" for index in range(count)])
         assert isinstance(host.ask("plugin50"), Admitted)
-        cases[f"admitted, {count} plugins loaded"] = lambda host=host: host.ask("plugin50")
+        cases[f"admitted, {count} plugins loaded"] = partial(host.ask, "plugin50")
         hosts.append(host)
     full = _host(folder, ceiling=1)
     assert isinstance(full.ask("plugin50"), Refused)
-    cases["refused"] = lambda: full.ask("plugin50")
+    cases["refused"] = partial(full.ask, "plugin50")
     ruled = _host(folder)
     ruled.register("policy", Policy())
-    cases["admitted, with a policy that answers at once"] = lambda: ruled.ask("plugin50")
+    cases["admitted, with a policy that answers at once"] = partial(ruled.ask, "plugin50")
     cases |= _hook_calls(folder)
     taken: dict[str, list[float]] = {case: [] for case in cases}
     for _ in range(rounds):

@@ -6,6 +6,7 @@ from typing import assert_type
 
 from weighbridge_hookspecs import AdmissionRequest, PluginContext, Refused, Verdict, hookimpl
 
+from weighbridge import Account, Host, Receipt
 from weighbridge.units import parse_bytes
 
 LIMIT_BYTES = assert_type(parse_bytes("64 MiB"), int)
@@ -22,3 +23,12 @@ class Quota:
         if request.needs_bytes + self.held_bytes > LIMIT_BYTES:
             return Refused(reason="over the quota", needs_bytes=request.needs_bytes)
         return None
+
+
+def embed() -> Receipt:
+    """Host plugins under a ceiling."""
+    with Host("64 MiB", settings={"lantern": {"keep": 10}}) as host:
+        report = host.load_all()
+        held = [assert_type(host.account(outcome.name), Account).held_bytes for outcome in report.loaded]
+        assert sum(held) <= LIMIT_BYTES
+        return assert_type(host.unload("lantern", dependencies=True), Receipt)

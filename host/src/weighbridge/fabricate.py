@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
+from importlib.util import cache_from_source
 from pathlib import Path
 
 from weighbridge_hookspecs import GROUP, MANIFEST_GROUP
@@ -22,6 +24,8 @@ def write_distribution(
 ) -> str:
     """Write a package and its metadata into the folder `site`, which has to be on ``sys.path`` to be found.
 
+    Another version of the distribution is replaced, as an installer does it.
+
     :param name: name of the entry point.
     :param source: text of the package's ``__init__.py``, or texts by file name.
     :param attribute: what of the package the entry point names; empty for the package itself.
@@ -38,7 +42,10 @@ def write_distribution(
         files["weighbridge.toml"] = manifest
         entry_points += f"\n[{MANIFEST_GROUP}]\n{name} = {package}:weighbridge.toml\n"
     _write(site / package, files)
-    info = f"{distribution.replace('-', '_')}-{version}.dist-info"
+    stem = distribution.replace("-", "_")
+    for other in site.glob(f"{stem}-*.dist-info"):
+        shutil.rmtree(other)
+    info = f"{stem}-{version}.dist-info"
     metadata = f"Metadata-Version: 2.1\nName: {distribution}\nVersion: {version}\n"
     record = [*(f"{package}/{file},," for file in files), f"{info}/METADATA,,", f"{info}/RECORD,,"]
     _write(
@@ -58,3 +65,6 @@ def _write(folder: Path, files: Mapping[str, str]) -> None:
         file = folder / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text, encoding="utf-8")
+        # an edit within the same second that leaves the size as it was would be taken for the file that was compiled
+        if file.suffix == ".py":
+            Path(cache_from_source(str(file))).unlink(missing_ok=True)

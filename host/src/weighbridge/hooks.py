@@ -13,7 +13,7 @@ import threading
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import ModuleType
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeGuard, TypeVar
 
 import attrs
 import pluggy
@@ -29,7 +29,6 @@ from weighbridge_hookspecs import (
     Event,
     Refused,
     ReleaseRequest,
-    ScalableSubsystem,
     Verdict,
     WeighbridgeError,
     hooks,
@@ -68,20 +67,31 @@ class Hooks:
         return self._manager.hook
 
     def add_specifications(self, namespace: ModuleType | type) -> None:
-        """Add hooks of the application's own."""
-        self._manager.add_hookspecs(namespace)
+        """Add hooks of the application's own.
+
+        :raises ConfigurationError: if there are none, or a plugin that is registered already does not fit them.
+        """
+        problem = ""
+        try:
+            self._manager.add_hookspecs(namespace)
+        except (ValueError, pluggy.PluginValidationError) as error:
+            problem = _in_one_line(error)
+        if problem:
+            raise ConfigurationError(f"these hooks cannot be added: {problem}", step="register")
 
     def register(self, name: str, plugin: object, *, fail_open: bool = False) -> Registration:
         """Register an object under `name`.
 
         :raises ConfigurationError: if the name is taken, or an implementation does not fit its specification.
         """
-        problem = ""
+        problem = "the name is taken" if self._manager.has_plugin(name) else ""
         try:
-            self._manager.register(plugin, name)
+            if not problem:
+                self._manager.register(plugin, name)
         except (ValueError, pluggy.PluginValidationError) as error:
-            # kept as text: pluggy's error holds the plugin
-            problem = str(error).partition("\n")[0]
+            problem = _in_one_line(error)
+            if not isinstance(error, ValueError):  # an older pluggy keeps half of a plugin that does not fit
+                self.unregister(name)
         if problem:
             raise ConfigurationError(f"cannot be registered: {problem}", plugin=name, step="register")
         wrappers = [hook for hook, impl in self._of(name) if impl.wrapper or impl.hookwrapper]
@@ -127,17 +137,23 @@ class Hooks:
             {id(caller): caller for hook, _ in self._of(name) for caller in [getattr(self.relay, hook)]}.values()
         )
 
-    def bound(self, name: str, hook: str, **arguments: Any) -> Callable[[], Any] | None:
+    def bound(self, name: str, hook: str, /, **arguments: Any) -> Callable[[], Any] | None:
         """A call of one hook of one plugin, that also works once it is unregistered; None if it has no such hook."""
         for found, impl in self._of(name):
             if found == hook:
                 return _prepare(impl, arguments)
         return None
 
-    def _each(self, hook: str, arguments: Mapping[str, Any]) -> Iterator[tuple[str, Callable[[], Any]]]:
-        """Name and call of every implementation, in pluggy's order: last registered first."""
-        for impl in reversed(getattr(self.relay, hook).get_hookimpls()):
-            yield impl.plugin_name, _prepare(impl, arguments)
+    def _names(self, hook: str) -> list[str]:
+        """Who implements a hook, in pluggy's order: last registered first."""
+        return [impl.plugin_name for impl in reversed(getattr(self.relay, hook).get_hookimpls())]
+
+    def _each(self, hook: str, **arguments: Any) -> Iterator[tuple[str, Callable[[], Any]]]:
+        """Name and call of every implementation, looked up one at a time: who has left meanwhile is not called."""
+        for name in self._names(hook):
+            call = self.bound(name, hook, **arguments)
+            if call is not None:
+                yield name, call
 
     # --- admission: raising refuses ---------------------------------------------------------------------------------
 
@@ -146,7 +162,7 @@ class Hooks:
 
         :raises PolicyFailed: if one of them raises or gives no size.
         """
-        for name, call in self._each("weighbridge_estimate", {"candidate": candidate}):
+        for name, call in self._each("weighbridge_estimate", candidate=candidate):
             estimate = _answer(name, "weighbridge_estimate", call)
             if estimate is None:
                 continue
@@ -160,49 +176,49 @@ class Hooks:
 
         :raises PolicyFailed: if one of them raises, or changes what may not be changed.
         """
-        for name in [name for name, _ in self._each("weighbridge_adjust", {"request": request})]:
+        for name in self._names("weighbridge_adjust"):
             call = self.bound(name, "weighbridge_adjust", request=request)
             changed = _answer(name, "weighbridge_adjust", call) if call is not None else None
-            if changed is None:
-                continue
-            if not isinstance(changed, AdmissionRequest) or any(
-                getattr(changed, field) != getattr(request, field) for field in _FIXED
-            ):
-                wanted = f"an AdmissionRequest with the same {', '.join(_FIXED)}, or None"
-                raise _senseless(name, "weighbridge_adjust", changed, wanted)
-            request = changed
+            if changed is not None:
+                request = _adjusted(name, request, changed)
         return request
 
     def admit(self, request: AdmissionRequest, *, timeout_seconds: float) -> list[Verdict]:
         """The verdict of every policy. One that raises or is late refuses, unless it was registered to fail open."""
-        policies = list(self._each("weighbridge_admit", {"request": request}))
-        if not policies:
+        names = self._names("weighbridge_admit")
+        if not names:
             return []
         # in a thread of their own, for only so can the deadline bound a policy that never returns
-        verdicts: list[Verdict] = []
-        asked: list[str] = []
+        answers: dict[str, Verdict | None] = {}
+        expired = threading.Event()
         thread = threading.Thread(
-            target=self._ask, args=(policies, verdicts, asked), name="weighbridge-policies", daemon=True
+            target=self._ask, args=(request, answers, expired), name="weighbridge-policies", daemon=True
         )
         thread.start()
         thread.join(timeout_seconds)
-        if thread.is_alive():
-            late = asked[-1]
-            reason = f"the policy {late!r} had not answered after {timeout_seconds:g} s"
-            return [*list(verdicts), self._failed(late, reason)]
-        return verdicts
+        expired.set()
+        answered = dict(answers)
+        for name in names:
+            if name not in answered:  # it never returned, or was not asked because of one that did not
+                reason = f"the policy {name!r} had not answered after {timeout_seconds:g} s"
+                answered[name] = self._failed(name, reason)
+        return [verdict for verdict in answered.values() if verdict is not None]
 
-    def _ask(self, policies: list[tuple[str, Callable[[], Any]]], verdicts: list[Verdict], asked: list[str]) -> None:
-        for name, call in policies:
-            asked.append(name)
-            try:
-                verdict = _answer(name, "weighbridge_admit", call)
-                if verdict is not None and not isinstance(verdict, Admitted | Deferred | Refused):
-                    raise _senseless(name, "weighbridge_admit", verdict, "Admitted, Deferred, Refused or None")
-            except PolicyFailed as error:
-                verdict = self._failed(name, f"the policy {name!r} failed: {error.message}")
-            if verdict is not None:
-                verdicts.append(verdict)
+    def _ask(self, request: AdmissionRequest, answers: dict[str, Verdict | None], expired: threading.Event) -> None:
+        for name, call in self._each("weighbridge_admit", request=request):
+            if expired.is_set():
+                return
+            answers[name] = self._judgement(name, call)
+
+    def _judgement(self, name: str, call: Callable[[], Any]) -> Verdict | None:
+        try:
+            # nobody presses Ctrl-C in this thread, so whatever is raised is the policy's fault
+            verdict: Verdict | None = _answer(name, "weighbridge_admit", call, caught=BaseException)
+            if verdict is not None and not isinstance(verdict, Admitted | Deferred | Refused):
+                raise _senseless(name, "weighbridge_admit", verdict, "Admitted, Deferred, Refused or None")
+        except PolicyFailed as error:
+            return self._failed(name, f"the policy {name!r} failed: {error.message}")
+        return verdict
 
     def _failed(self, name: str, reason: str) -> Verdict:
         if name in self._fail_open:
@@ -245,7 +261,7 @@ class Hooks:
 
     def event(self, event: Event) -> None:
         """Tell every observer; what one of them raises is logged."""
-        for name, call in self._each("weighbridge_event", {"event": event}):
+        for name, call in self._each("weighbridge_event", event=event):
             _contained(name, "weighbridge_event", call)
 
     def allocate_buffer(self, size: int, node: int | None) -> Buffer | None:
@@ -266,13 +282,39 @@ def _forget_lookups() -> None:
             cached.cache_clear()
 
 
-def _is_size(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+def _is_whole(value: object) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_size(value: object) -> TypeGuard[int]:
+    return _is_whole(value) and value >= 0
+
+
+def _in_one_line(error: Exception) -> str:
+    """What pluggy says, as text: the error itself holds the plugin."""
+    return "; ".join(line.strip() for line in str(error).splitlines() if line and not line.startswith("{"))
 
 
 def _prepare(impl: pluggy.HookImpl, arguments: Mapping[str, Any]) -> Callable[[], Any]:
     chosen = [arguments[name] for name in impl.argnames]
-    return lambda: impl.function(*chosen)
+    # arguments that the implementation has a default for, as pluggy itself passes them
+    optional = {name: arguments[name] for name in impl.kwargnames if name in arguments}
+    return lambda: impl.function(*chosen, **optional)
+
+
+def _adjusted(name: str, request: AdmissionRequest, changed: object) -> AdmissionRequest:
+    """The request as it was changed; an estimate that was changed is a plugin's from then on."""
+    if not isinstance(changed, AdmissionRequest) or any(
+        getattr(changed, field) != getattr(request, field) for field in _FIXED
+    ):
+        wanted = f"an AdmissionRequest with the same {', '.join(_FIXED)}, or None"
+        raise _senseless(name, "weighbridge_adjust", changed, wanted)
+    peak = changed.peak_bytes
+    if not (_is_size(changed.estimate_bytes) and (peak is None or _is_size(peak)) and _is_whole(changed.priority)):
+        wanted = "one with an estimate_bytes and a peak_bytes from 0 up, and a whole number as its priority"
+        raise _senseless(name, "weighbridge_adjust", changed, wanted)
+    same = changed.estimate_bytes == request.estimate_bytes
+    return attrs.evolve(changed, estimate_source=request.estimate_source if same else "hook")
 
 
 def _contained(name: str, hook: str, call: Callable[[], Any]) -> tuple[bool, Any]:
@@ -282,16 +324,22 @@ def _contained(name: str, hook: str, call: Callable[[], Any]) -> tuple[bool, Any
     """
     try:
         return True, call()
-    except Exception:
+    except (Exception, SystemExit):  # sys.exit is no way for a plugin to end its host
         _log.error("%s: %s raised:\n%s", name, hook, traceback.format_exc())
         return False, None
 
 
-def _answer(name: str, hook: str, call: Callable[[], T]) -> T:
+def _answer(
+    name: str,
+    hook: str,
+    call: Callable[[], T],
+    *,
+    caught: type[BaseException] | tuple[type[BaseException], ...] = (Exception, SystemExit),
+) -> T:
     failure = ""
     try:
         return call()
-    except Exception as error:
+    except caught as error:
         failure = f"{hook} raised {type(error).__name__}: {error}"
     raise PolicyFailed(failure, plugin=name, step="admit")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import threading
@@ -13,6 +14,7 @@ from fnmatch import fnmatchcase
 from types import MappingProxyType, ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
+import attrs
 from weighbridge_hookspecs import (
     GROUP,
     AdmissionDeferred,
@@ -103,19 +105,22 @@ class Host:
         policy_seconds: float = 10.0,
         explain_seconds: float = 2.0,
     ) -> None:
+        environment = self._environment()
         self.group: Final = group
-        self.ceiling_bytes: Final = _ceiling(os.environ.get("WEIGHBRIDGE_CEILING") if ceiling is None else ceiling)
+        self.ceiling_bytes: Final = _ceiling(environment.get("WEIGHBRIDGE_CEILING") or None, ceiling)
         self.drain_seconds: Final = drain_seconds
         self._path = path
-        self._disabled = (*disabled, *filter(None, os.environ.get("WEIGHBRIDGE_DISABLED_PLUGINS", "").split(",")))
+        by_operator = environment.get("WEIGHBRIDGE_DISABLED_PLUGINS", "").split(",")
+        self._disabled = (*_names("disabled", disabled), *filter(None, map(str.strip, by_operator)))
         self._lock = threading.RLock()
         self._busy: tuple[str, str] | None = None
         self._roster = Roster()
-        self._deferred: list[AdmissionRequest] = []
+        self._registered: set[str] = set()
+        self._deferred: dict[str, _Waiting] = {}
         self._receipts: dict[str, Receipt] = {}
         self._counts: Counter[str] = Counter()
         self._closed = False
-        self._hooks = Hooks(fail_open)
+        self._hooks = Hooks(_names("fail_open", fail_open))
         self._books = ModuleBooks()
         self._memory = ProcessMemory()
         self._meter = make_meter(meter)
@@ -144,7 +149,14 @@ class Host:
             stop_seconds=2.0,
         )
         self._unloader = Unloader(
-            self._hooks, self._books, self._memory, self._scheduler, self._moved, explain_seconds, stop_seconds=2.0
+            self._hooks,
+            self._books,
+            self._memory,
+            self._scheduler,
+            self._moved,
+            self._roster.neighbours,
+            explain_seconds,
+            stop_seconds=2.0,
         )
         self._meter.open()
 
@@ -169,6 +181,10 @@ class Host:
             warnings.warn(
                 f"a Host was dropped with plugins loaded: {names}", ResourceWarning, source=self, stacklevel=2
             )
+
+    def _environment(self) -> Mapping[str, str]:
+        """Where the operator's settings come from."""
+        return os.environ
 
     @property
     def hook(self) -> pluggy.HookRelay:
@@ -195,16 +211,25 @@ class Host:
         :param fail_open: if its ``weighbridge_admit`` raises or is late, that is a warning and not a refusal.
         :raises ConfigurationError: if the name is taken, or an implementation does not fit its specification.
         """
-        self._hooks.register(name, thing, fail_open=fail_open)
+        with self._lock:
+            if self._is_a_plugin(name):
+                raise ConfigurationError("cannot be registered: a loaded plugin has this name", plugin=name)
+            self._hooks.register(name, thing, fail_open=fail_open)
+            self._registered.add(name)
 
     def unregister(self, name: str) -> None:
         """Take back a registration of the application's own.
 
         :raises ConfigurationError: if `name` is a plugin; unload that.
         """
-        if name in self._roster and self._roster[name].state in HELD:
-            raise ConfigurationError("is a loaded plugin and cannot be unregistered", plugin=name, advice="Unload it")
-        self._hooks.unregister(name)
+        with self._lock:
+            if self._is_a_plugin(name):
+                raise ConfigurationError("is a plugin and cannot be unregistered", plugin=name, advice="Unload it")
+            self._hooks.unregister(name)
+            self._registered.discard(name)
+
+    def _is_a_plugin(self, name: str) -> bool:
+        return name in self._roster and self._roster[name].state in HELD | {State.DORMANT}
 
     # --- discovery --------------------------------------------------------------------------------------------------
 
@@ -238,7 +263,7 @@ class Host:
 
     def _is_disabled(self, name: str) -> str | None:
         """The pattern by which a plugin is disabled, if it is."""
-        return next((glob for glob in self._disabled if fnmatchcase(name, glob.strip())), None)
+        return next((glob for glob in self._disabled if fnmatchcase(name, glob)), None)
 
     def _find(self, name: str) -> Plugin:
         if not self._roster.discovered:
@@ -285,7 +310,8 @@ class Host:
         except PolicyFailed as error:
             advice = f"Mend or unload {error.plugin}"
             return None, Refused(reason=f"the policy {error.plugin!r} failed: {error.message}", advice=advice)
-        plugin.estimate_bytes = request.estimate_bytes
+        if not dry_run:
+            plugin.estimate_bytes = request.estimate_bytes
         return request, self._gatekeeper.decide(request)
 
     def _admit(self, plugin: Plugin, *, priority: int, defer: bool) -> tuple[str, ...]:
@@ -296,7 +322,8 @@ class Host:
             return verdict.warnings
         if isinstance(verdict, Deferred) and request is not None:
             self._moved(plugin, State.DEFERRED, verdict.reason)
-            self._deferred.append(request)
+            # one that waits already keeps its place among those of the same priority
+            self._deferred[plugin.name] = _Waiting(asked=priority, granted=request.priority)
             raise AdmissionDeferred(
                 f"deferred: {verdict.reason}",
                 plugin=plugin.name,
@@ -305,6 +332,7 @@ class Host:
                 advice="It is tried again when another plugin is unloaded",
             )
         assert isinstance(verdict, Refused)
+        self._deferred.pop(plugin.name, None)
         self._moved(plugin, State.REFUSED, verdict.reason)
         self._counts["refusals"] += 1
         self._hooks.event(Event(kind="refusal", plugin=plugin.name, reason=verdict.reason, bytes=verdict.needs_bytes))
@@ -331,6 +359,7 @@ class Host:
             plugin = self._find(name)
             if plugin.state in HELD:
                 raise AlreadyLoaded("is loaded already", plugin=name, step="load", advice="Reload it to see changes")
+            self._check_loadable(plugin)
             for required in self._roster.requirements(plugin):
                 if required.state not in HELD:
                     self._load_required(plugin, required)
@@ -379,10 +408,12 @@ class Host:
     def _try(self, plugin: Plugin, *, strict: bool, defer: bool) -> tuple[str, Outcome]:
         try:
             with self._exclusive(plugin.name, "load"):
-                for required in self._roster.check_requirements(plugin):
-                    self._load_required(plugin, required)
+                self._check_loadable(plugin)
+                asleep = self._roster.check_requirements(plugin)
                 if self._doze(plugin):
                     return "dormant", Outcome(name=plugin.name, state=plugin.state.value, reason=plugin.reason)
+                for required in asleep:
+                    self._load_required(plugin, required)
                 noted = self._load(plugin, priority=0, defer=defer)
         except WeighbridgeError as error:
             if strict:
@@ -392,7 +423,6 @@ class Host:
 
     def _doze(self, plugin: Plugin) -> bool:
         """Let a plugin sleep until its first call, if its manifest says so; whether it does."""
-        self._check_loadable(plugin)
         names = may_sleep(plugin, self._hooks.relay)
         if not names:
             return False
@@ -412,12 +442,19 @@ class Host:
         call = self._hooks.bound(plugin.name, hook, **arguments) if plugin.state is State.ACTIVE else None
         return call() if call is not None else None
 
+    def _sleep_on(self, plugin: Plugin, asleep: bool) -> None:
+        """Whoever slept before it could not be woken sleeps on, and the next call asks again."""
+        if asleep:
+            self._moved(plugin, State.DORMANT, plugin.reason)
+
     def _load_required(self, plugin: Plugin, required: Plugin) -> None:
+        asleep = plugin.state is State.DORMANT
         try:
             self._load(required, priority=0, defer=False)
         except WeighbridgeError as error:
             reason = f"requires {required.name!r}, which could not be loaded: {error}"
             self._moved(plugin, State.UNRESOLVED, reason)
+            self._sleep_on(plugin, asleep)
             problem = MissingRequirement(reason, plugin=plugin.name, step="load")
         else:
             return
@@ -425,22 +462,31 @@ class Host:
 
     def _load(self, plugin: Plugin, *, priority: int, defer: bool) -> tuple[str, ...]:
         self._check_loadable(plugin)
-        noted = self._admit(plugin, priority=priority, defer=defer)
-        self._hooks.unregister(plugin.name)  # the stubs of a plugin that slept
+        asleep = plugin.state is State.DORMANT
         try:
+            noted = self._admit(plugin, priority=priority, defer=defer)
+            self._hooks.unregister(plugin.name)  # the stubs of a plugin that slept
             self._loader.load(plugin)
-        except LoadFailed as error:
-            self._counts["failures"] += 1
-            self._moved(plugin, State.FAILED, error.message)
+        except AdmissionRefused:
+            self._sleep_on(plugin, asleep)
             raise
-        except BaseException:
-            self._moved(plugin, State.FAILED, "interrupted")
+        except BaseException as error:
+            self._fail(plugin, error)
             raise
         self._counts["loads"] += 1
         plugin.load_number = self._counts["loads"]
-        self._deferred = [request for request in self._deferred if request.candidate.name != plugin.name]
+        self._deferred.pop(plugin.name, None)
         self._moved(plugin, State.ACTIVE, "")
         return noted
+
+    def _fail(self, plugin: Plugin, error: BaseException) -> None:
+        """Give up the place that a plugin had taken, if it had."""
+        if plugin.state not in HELD:
+            return
+        self._hooks.unregister(plugin.name)
+        self._deferred.pop(plugin.name, None)
+        self._counts["failures"] += 1
+        self._moved(plugin, State.FAILED, error.message if isinstance(error, LoadFailed) else "interrupted")
 
     def _check_loadable(self, plugin: Plugin) -> None:
         if plugin.state is State.BLOCKED:
@@ -448,6 +494,10 @@ class Host:
         if plugin.state is State.INCOMPATIBLE:
             raise PluginIncompatible(
                 plugin.reason, plugin=plugin.name, step="load", advice="Install a matching version"
+            )
+        if plugin.name in self._registered:
+            raise ConfigurationError(
+                "the application has registered something else under this name", plugin=plugin.name, step="load"
             )
         if (other := self._roster.conflict(plugin)) is not None:
             raise ConflictingPlugin(
@@ -472,6 +522,12 @@ class Host:
         :param drain_seconds: how long to wait for calls that are under way.
         :raises UnknownPlugin, NotLoaded, UnloadRefused, UnloadTimeout: the plugin is as it was before.
         """
+        wait = self.drain_seconds if drain_seconds is None else drain_seconds
+        receipt = self._see_out(name, cascade=cascade, dependencies=dependencies, drain_seconds=wait, reason=reason)
+        self._retry_deferred()
+        return receipt
+
+    def _see_out(self, name: str, *, cascade: bool, dependencies: bool, drain_seconds: float, reason: str) -> Receipt:
         with self._exclusive(name, "unload"):
             plugin = self._find(name)
             if plugin.state is not State.ACTIVE:
@@ -480,14 +536,13 @@ class Host:
             if dependents and not cascade:
                 names = ", ".join(one.name for one in dependents)
                 raise UnloadRefused(f"is required by {names}", plugin=name, step="unload", advice="Unload those first")
-            wait = self.drain_seconds if drain_seconds is None else drain_seconds
+            for one in (*dependents, plugin):
+                self._unloader.refuse_from_inside(one)
             first = tuple(
-                self._unload(one, f"{name}, which it requires, is being unloaded", dependencies, wait, ())
+                self._unload(one, f"{name}, which it requires, is being unloaded", dependencies, drain_seconds, ())
                 for one in dependents
             )
-            receipt = self._unload(plugin, reason, dependencies, wait, first)
-        self._retry_deferred()
-        return receipt
+            return self._unload(plugin, reason, dependencies, drain_seconds, first)
 
     def _unload(
         self, plugin: Plugin, reason: str, dependencies: bool, drain_seconds: float, first: tuple[Receipt, ...]
@@ -507,19 +562,42 @@ class Host:
         """Unload a plugin with those that require it, discover anew, and load them again.
 
         The receipts are in :attr:`receipts`. If the new generation cannot be loaded, the old one is gone all the same.
+        A dependent that cannot come back does not stop the others; the first error is raised when all were tried.
         """
-        receipt = self.unload(name, reason="it is being reloaded")
+        with self._lock:
+            receipt = self._see_out(
+                name, cascade=True, dependencies=False, drain_seconds=self.drain_seconds, reason="it is being reloaded"
+            )
+            try:
+                return self._load_again(name, [one.plugin for one in reversed(receipt.also_unloaded)])
+            finally:
+                self._retry_deferred()  # only now, or they would take the place of what is to come back
+
+    def _load_again(self, name: str, dependents: list[str]) -> Account:
         self.discover()
         account = self.load(name)
-        for dependent in reversed(receipt.also_unloaded):
-            self.load(dependent.plugin)
+        problems: list[WeighbridgeError] = []
+        for dependent in dependents:
+            try:
+                if self._find(dependent).state not in HELD:  # another one may have required it
+                    self.load(dependent)
+            except WeighbridgeError as error:
+                problems.append(error)
+        if problems:
+            raise problems[0]
         return account
 
     def look_again(self) -> tuple[str, ...]:
-        """Check what was stranded once more; the names of plugins that are gone for good by now."""
+        """Collect, and check what was stranded once more; the names of plugins that are gone for good by now."""
+        with self._lock:
+            if any(plugin.stranded for plugin in self._roster.plugins()):
+                gc.collect()
+            return self._look_again()
+
+    def _look_again(self) -> tuple[str, ...]:
         with self._lock:
             gone = [
-                plugin for plugin in self._roster.plugins() if plugin.state is State.STRANDED and plugin.look_again()
+                plugin for plugin in self._roster.plugins() if plugin.look_again() and plugin.state is State.STRANDED
             ]
             for plugin in gone:
                 self._moved(plugin, State.UNLOADED, "what had outlived it is gone")
@@ -531,35 +609,38 @@ class Host:
         :raises ExceptionGroup: of what went wrong on the way; nothing was skipped because of it.
         """
         problems: list[WeighbridgeError] = []
-        self._deferred.clear()
-        for plugin in self._roster.plugins():
-            if plugin.state is State.DORMANT:
-                self._hooks.unregister(plugin.name)
-                self._moved(plugin, State.UNLOADED, "the host is closing")
-        for plugin in reversed(self._roster.active()):
-            if plugin.state is not State.ACTIVE:
-                continue
-            try:
-                receipt = self.unload(plugin.name, reason="the host is closing")
-                problems += [CleanupFailed(one, plugin=plugin.name, step="unload") for one in receipt.failures]
-            except WeighbridgeError as error:
-                problems.append(error)
-        if not self._closed:
+        with self._lock:
+            self._deferred.clear()
+            for plugin in self._roster.plugins():
+                if plugin.state is State.DORMANT:
+                    self._hooks.unregister(plugin.name)
+                    self._moved(plugin, State.UNLOADED, "the host is closing")
+            for plugin in reversed(self._roster.active()):
+                if plugin.state is State.ACTIVE:
+                    problems += self._close(plugin)
             self._closed = True
             self._meter.close()
             self._memory.close()
         if problems:
             raise ExceptionGroup("closing the host went wrong", problems)
 
+    def _close(self, plugin: Plugin) -> list[WeighbridgeError]:
+        """Unload one plugin for good; what went wrong."""
+        try:
+            receipt = self.unload(plugin.name, reason="the host is closing")
+        except WeighbridgeError as error:
+            return [error]
+        receipts = (*receipt.also_unloaded, receipt)
+        return [CleanupFailed(line, plugin=one.plugin, step="unload") for one in receipts for line in one.failures]
+
     def _retry_deferred(self) -> None:
         """Load what was deferred and fits by now, by priority, then by age."""
-        waiting, self._deferred = sorted(self._deferred, key=lambda request: -request.priority), []
-        for request in waiting:
-            plugin = self._roster[request.candidate.name]
-            if plugin.state is not State.DEFERRED:
+        for name, waiting in sorted(self._deferred.items(), key=lambda item: -item[1].granted):
+            if self._roster[name].state is not State.DEFERRED:
+                self._deferred.pop(name, None)
                 continue
             try:
-                self.load(plugin.name, priority=request.priority, defer=True)
+                self.load(name, priority=waiting.asked, defer=True)
             except WeighbridgeError:
                 continue  # its state keeps the reason, and observers were told
 
@@ -579,7 +660,7 @@ class Host:
         """All accounts, and what belongs to nobody, drawn now. Never waits for a load or an unload under way."""
         if self._lock.acquire(blocking=False):
             try:
-                self.look_again()
+                self._look_again()
             finally:
                 self._lock.release()
         return self._bookkeeper.statement(self._memory.resident_bytes(), self.budget())
@@ -625,7 +706,18 @@ class Host:
                 self._busy = None
 
 
-def _ceiling(ceiling: int | str | None) -> int | None:
+@attrs.frozen
+class _Waiting:
+    """A load in the queue."""
+
+    asked: int
+    """Its priority as the caller gave it."""
+    granted: int
+    """The same after ``weighbridge_adjust``: its place."""
+
+
+def _ceiling(by_operator: str | None, given: int | str | None) -> int | None:
+    ceiling = by_operator if given is None else given
     if ceiling is None:
         return None
     problem = ""
@@ -638,6 +730,15 @@ def _ceiling(ceiling: int | str | None) -> int | None:
     if problem:
         raise ConfigurationError(f"the ceiling makes no sense: {problem}", step="configure")
     return size
+
+
+def _names(setting: str, names: Iterable[str]) -> tuple[str, ...]:
+    """A list of names; a text would be a list of its letters."""
+    if isinstance(names, str):
+        raise ConfigurationError(
+            f"{setting} makes no sense: {names!r} is a text", step="configure", advice=f"Give a list: [{names!r}]"
+        )
+    return tuple(names)
 
 
 def _heading(error: WeighbridgeError) -> str:

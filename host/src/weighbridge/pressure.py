@@ -44,7 +44,8 @@ class Pressure:
         believed: dict[str, int] = {}
         gc.collect()
         trim()
-        for name in sorted(self.held(), key=lambda name: (-self.held()[name], name)):
+        held = self.held()
+        for name in sorted(held, key=lambda name: (-held[name], name)):
             missing = self.shortfall(needs_bytes)
             if not missing:
                 break

@@ -20,6 +20,7 @@ _UNITS: Final = {
     "mb": 1000**2,
     "gb": 1000**3,
 }
+_BINARY: Final = ((GIB, "GiB"), (MIB, "MiB"), (KIB, "KiB"))
 _SIZE: Final = re.compile(r"\s*(?P<whole>[+-]?[0-9]+)(?:\.(?P<fraction>[0-9]+))?\s*(?P<unit>[a-z]*)\s*", re.IGNORECASE)
 _ACCEPTED: Final = "a whole number of bytes, or a number with B, KiB, MiB, GiB, kB, MB or GB, such as '64 MiB'"
 
@@ -52,7 +53,20 @@ def format_bytes(count: int | None) -> str:
     """
     if count is None:
         return "unknown"
-    for unit, name in ((GIB, "GiB"), (MIB, "MiB"), (KIB, "KiB")):
+    for unit, name in _BINARY:
         if abs(count) >= unit:
             return f"{count / unit:.1f} {name}"
+    return f"{count} B"
+
+
+def format_at_least(count: int) -> str:
+    """As :func:`format_bytes`, but never less than `count`: for advice that has to be enough.
+
+    >>> format_at_least(25_165_825)
+    '24.1 MiB'
+    """
+    for unit, name in _BINARY:
+        if count >= unit:
+            tenths = -(-count * 10 // unit)
+            return f"{tenths // 10}.{tenths % 10} {name}"
     return f"{count} B"

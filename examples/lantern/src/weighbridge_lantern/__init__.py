@@ -6,6 +6,8 @@ A plugin as a stranger would publish it: it depends on ``weighbridge-hookspecs``
 from __future__ import annotations
 
 import os
+import sys
+import threading
 import time
 from collections import deque
 
@@ -26,10 +28,16 @@ class Reading:
 
 
 class History:
-    """The last readings, oldest first."""
+    """The last readings, oldest first.
+
+    Whoever gets it as a capability may ask from any thread, and the host's timer adds to it from another.
+    """
 
     def __init__(self, keep: int) -> None:
+        if keep < 1:
+            raise ValueError(f"keep = {keep}: a history has at least one reading")
         self._readings: deque[Reading] = deque(maxlen=keep)
+        self._lock = threading.Lock()
 
     def __len__(self) -> int:
         return len(self._readings)
@@ -37,20 +45,23 @@ class History:
     def look(self) -> None:
         """Take one reading."""
         load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
-        self._readings.append(Reading(time.monotonic(), load))
+        with self._lock:
+            self._readings.append(Reading(time.monotonic(), load))
 
     def readings(self) -> tuple[Reading, ...]:
         """All readings that are kept."""
-        return tuple(self._readings)
+        with self._lock:
+            return tuple(self._readings)
 
     def forget(self) -> int:
         """Drop all readings but the last; about how many bytes that was."""
-        last = list(self._readings)[-1:]
-        dropped = len(self._readings) - len(last)
-        self._readings.clear()
-        self._readings.extend(last)
-        # a slotted object of two floats: 16 bytes of header for each of the three, and what they hold
-        return dropped * 96
+        with self._lock:
+            dropped = [self._readings.popleft() for _ in range(len(self._readings) - 1)]
+        return sum(map(_size, dropped))
+
+
+def _size(reading: Reading) -> int:
+    return sys.getsizeof(reading) + sys.getsizeof(reading.seconds) + sys.getsizeof(reading.load)
 
 
 class Lantern:

@@ -5,8 +5,8 @@ it and puts a scale around the execution of its code: bytes and seconds, without
 turn. The scale is an attribute of the loader *instance*, so the loader keeps its type, and it is taken off afterwards.
 
 Replacing ``builtins.__import__`` would be simpler, but it slows down every import statement and hides from C code;
-an audit hook could never be removed again. The class does not inherit from ``importlib.abc.MetaPathFinder``, which needs
-only ``find_spec`` and would bring ``importlib.resources`` with it.
+an audit hook could never be removed again. The class does not inherit from ``importlib.abc.MetaPathFinder``, which
+needs only ``find_spec`` and would bring ``importlib.resources`` with it.
 """
 
 from __future__ import annotations
@@ -45,6 +45,15 @@ class _Execution:
     seconds_inside: float = 0.0
 
 
+def _file(module: object) -> str | None:
+    """The file of a module, past any ``__getattr__`` of a lazy one or of whatever a module put in its own place."""
+    try:
+        file = object.__getattribute__(module, "__dict__").get("__file__")
+    except (AttributeError, TypeError):
+        return None
+    return file if isinstance(file, str) else None
+
+
 class ImportRecorder:
     """A context in which the imports of this thread, and of threads that it starts, are recorded."""
 
@@ -52,35 +61,42 @@ class ImportRecorder:
         self._executions = threading.local()
         self._weights: dict[str, tuple[int, float]] = {}
         self._before: frozenset[str] = frozenset()
-        self._foreign_threads: frozenset[int | None] = frozenset()
+        self._foreign_threads: dict[int | None, threading.Thread] = {}
         self._foreign: set[str] = set()
         self._scaled: list[Any] = []
+        self._is_open = False
+        self._lock = threading.Lock()
 
     def __enter__(self) -> ImportRecorder:
-        threads = {thread.ident for thread in threading.enumerate()}
-        self._foreign_threads = frozenset(threads - {threading.get_ident()})
+        self._foreign_threads = {thread.ident: thread for thread in threading.enumerate()}
+        self._foreign_threads.pop(threading.get_ident(), None)
         self._before = frozenset(sys.modules)
+        self._is_open = True
         sys.meta_path.insert(0, self)
         return self
 
     def __exit__(self, *exc_info: object) -> None:
         # not list.remove: a finder of somebody else's may have an __eq__ of its own
         sys.meta_path[:] = [finder for finder in sys.meta_path if finder is not self]
-        while self._scaled:
-            vars(self._scaled.pop()).pop("exec_module", None)
+        with self._lock:
+            self._is_open = False
+            while self._scaled:
+                vars(self._scaled.pop()).pop("exec_module", None)
 
     def brought(self) -> tuple[ModuleWeight, ...]:
         """What is in ``sys.modules`` now, was not at the start, and was not imported by another thread."""
-        new = [name for name in list(sys.modules) if name not in self._before and name not in self._foreign]
-        return tuple(self._weigh(name) for name in new)
+        return tuple(
+            self._weigh(name, module)
+            for name, module in list(sys.modules.items())
+            if name not in self._before and name not in self._foreign
+        )
 
-    def _weigh(self, name: str) -> ModuleWeight:
+    def _weigh(self, name: str, module: object) -> ModuleWeight:
         nbytes, seconds = self._weights.get(name, (None, None))
         tracing = traced_bytes() is not None
-        file = getattr(sys.modules[name], "__file__", None)
         return ModuleWeight(
             name=name,
-            file=file if isinstance(file, str) else None,
+            file=_file(module),
             traced_bytes=nbytes if tracing else None,
             seconds=seconds,
         )
@@ -89,18 +105,32 @@ class ImportRecorder:
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         """Let the finders behind this one find the module, and put the scale on its loader."""
-        if threading.get_ident() in self._foreign_threads:
+        if self._is_foreign():
             self._foreign.add(fullname)
             return None
-        for finder in sys.meta_path[sys.meta_path.index(self) + 1 :]:
+        for finder in self._behind():
             find = getattr(finder, "find_spec", None)
             if find is None:
                 return None
             spec: ModuleSpec | None = find(fullname, path, target)
             if spec is not None:
-                self._put_scale_on(spec.loader)
+                self._foreign.discard(fullname)  # another thread looked for it in vain
+                with self._lock:
+                    if self._is_open:
+                        self._put_scale_on(spec.loader)
                 return spec
         return None
+
+    def _is_foreign(self) -> bool:
+        """Whether this thread was there before. Identifiers are given to new threads again, so it has to be alive."""
+        thread = self._foreign_threads.get(threading.get_ident())
+        return thread is not None and thread.is_alive()
+
+    def _behind(self) -> list[Any]:
+        """The finders behind this one; all of them if it was taken out while another thread was asking it."""
+        finders = list(sys.meta_path)
+        place = next((place for place, finder in enumerate(finders) if finder is self), -1)
+        return finders[place + 1 :]
 
     def _put_scale_on(self, loader: Any) -> None:
         """Loaders without attributes of their own, classes such as FrozenImporter among them, stay as they are."""

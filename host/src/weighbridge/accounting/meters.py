@@ -129,8 +129,8 @@ class TraceMeter(ProcessMeter):
             self._ours = False
 
     def attribution(self, owners: Mapping[str, str]) -> Attribution | None:
-        """Walk every traced block; takes about a second per million."""
-        return attribute(owners)
+        """Walk every traced block; takes about a second per million. None if somebody switched tracing off."""
+        return None if traced_bytes() is None else attribute(owners)
 
 
 METERS: Final[Mapping[str, Callable[[], Meter]]] = {

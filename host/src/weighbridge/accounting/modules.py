@@ -10,7 +10,7 @@ import importlib.machinery
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from types import BuiltinFunctionType, FunctionType, ModuleType
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias, TypeGuard
 
 import attrs
 
@@ -19,8 +19,8 @@ from .imports import ModuleWeight
 Kind: TypeAlias = Literal["own", "dependency", "stdlib"]
 Kept: TypeAlias = Literal["shared", "dependency", "compiled", "outside", "declared"]
 """Why a module stays: another plugin uses it; it is a dependency that was not asked to go; its package has a compiled
-module, which cannot be loaded twice; something that is no plugin refers to it; the
-plugin's manifest says that it cannot go."""
+module, which cannot be loaded twice; something that is no plugin refers to it; the plugin's manifest says that it
+cannot go."""
 _SHARED: Final[Kept] = "shared"
 _UNASKED: Final[Kept] = "dependency"
 _DECLARED: Final[Kept] = "declared"
@@ -65,42 +65,64 @@ def classify(name: str, own: str) -> Kind:
 
 
 def own_package(module: str) -> str:
-    """The outermost package of `module` that is not a namespace package: what one distribution owns."""
+    """The outermost package of `module` that is not a namespace package: what one distribution owns.
+
+    Nothing is imported: what is not loaded yet is looked for on ``sys.path``.
+    """
     parts = module.split(".")
+    path: Iterable[str] | None = None
     for end in range(1, len(parts)):
         name = ".".join(parts[:end])
-        loaded = sys.modules.get(name)
-        if loaded is None or getattr(loaded, "__file__", None) is not None:
+        spec = _spec(name, path)
+        if spec is None or spec.origin is not None or spec.submodule_search_locations is None:
             return name
+        path = spec.submodule_search_locations
     return module
+
+
+def _spec(name: str, path: Iterable[str] | None) -> importlib.machinery.ModuleSpec | None:
+    """The specification of a package; a namespace package has no origin."""
+    loaded = sys.modules.get(name)
+    spec = _namespace(loaded).get("__spec__") if is_module(loaded) else None
+    if isinstance(spec, importlib.machinery.ModuleSpec):
+        return spec
+    return importlib.machinery.PathFinder.find_spec(name, None if path is None else list(path))
+
+
+def is_module(thing: object) -> TypeGuard[ModuleType]:
+    """Whether `thing` is a module. Not ``isinstance``: that asks a lazy object for its class, which runs its code."""
+    return issubclass(type(thing), ModuleType)
 
 
 def is_extension(module: object) -> bool:
     """Whether a module is compiled: such a one cannot be loaded a second time."""
-    loader = getattr(getattr(module, "__spec__", None), "loader", None)
-    return isinstance(loader, importlib.machinery.ExtensionFileLoader)
+    spec = _namespace(module).get("__spec__") if is_module(module) else None
+    return isinstance(getattr(spec, "loader", None), importlib.machinery.ExtensionFileLoader)
 
 
 def referenced(module: ModuleType) -> Iterator[str]:
     """Names of the modules that `module` refers to by its global names, and of its parent packages."""
-    name = module.__name__
-    while name := name.rpartition(".")[0]:
-        yield name
-    for value in list(_namespace(module).values()):
-        if isinstance(value, ModuleType):
+    namespace = _namespace(module)
+    for name in _strings(namespace.get("__name__")):
+        parent = name
+        while parent := parent.rpartition(".")[0]:
+            yield parent
+    for value in list(namespace.values()):
+        kind = type(value)
+        if is_module(value):
             yield from _strings(_namespace(value).get("__name__"))
-        elif isinstance(value, FunctionType | BuiltinFunctionType):
+        elif kind is FunctionType or kind is BuiltinFunctionType:
             yield from _strings(value.__module__)
         else:
-            home = value if isinstance(value, type) else type(value)
+            home = value if issubclass(kind, type) else kind
             yield from _strings(type.__getattribute__(home, "__dict__").get("__module__"))
 
 
 def _bound(optional: set[str], idle: set[str]) -> dict[str, Kept]:
-    """Which of the `optional` modules have to stay: whole packages that are compiled or referred to by what is not `idle`."""
+    """Which of the `optional` modules stay: whole packages that are compiled or referred to by what is not `idle`."""
     reasons: dict[str, Kept] = {_top(name): "compiled" for name in optional if is_extension(sys.modules.get(name))}
     for name, module in list(sys.modules.items()):
-        if name not in idle and isinstance(module, ModuleType):
+        if name not in idle and is_module(module):
             for other in referenced(module):
                 if other in optional:
                     reasons.setdefault(_top(other), "outside")
@@ -117,13 +139,7 @@ def _bound(optional: set[str], idle: set[str]) -> dict[str, Kept]:
 def _references_of(package: str, optional: set[str]) -> set[str]:
     """The `optional` modules that any module of `package` refers to."""
     modules = [sys.modules.get(name) for name in optional if _top(name) == package]
-    return {
-        other
-        for module in modules
-        if isinstance(module, ModuleType)
-        for other in referenced(module)
-        if other in optional
-    }
+    return {other for module in modules if is_module(module) for other in referenced(module) if other in optional}
 
 
 def _sum(figures: Iterable[int | None]) -> int | None:
@@ -188,7 +204,7 @@ class ModuleBooks:
                 continue
             reached.add(name)
             module = sys.modules.get(name)
-            if isinstance(module, ModuleType):
+            if is_module(module):
                 waiting.extend(other for other in referenced(module) if other in self._entries)
         return reached
 
@@ -240,13 +256,16 @@ class ModuleBooks:
 
         Modules of the standard library stay, and so do those that others use. Dependencies go only if asked, if
         nothing outside refers to them, and if the whole package is pure Python. With `drop` false nothing goes.
+        What has left ``sys.modules`` already is among those that may be dropped: it has to die, too.
         """
         mine = [name for name, entry in self._entries.items() if plugin in entry.users and entry.kind != "stdlib"]
         for entry in self._entries.values():
             entry.users.discard(plugin)
         idle = {name for name, entry in self._entries.items() if not entry.users and entry.kind != "stdlib"}
+        gone = [name for name in self._entries if name in idle and name not in sys.modules]
+        idle.difference_update(gone)
         stays = self._staying(idle, dependencies=dependencies) if drop else dict.fromkeys(idle, _DECLARED)
-        dropped = tuple(name for name in list(sys.modules) if name in idle and name not in stays)
+        dropped = (*gone, *(name for name in list(sys.modules) if name in idle and name not in stays))
         for name in dropped:
             del self._entries[name]
         return Departure(dropped, {name: stays.get(name, _SHARED) for name in mine if name not in dropped})

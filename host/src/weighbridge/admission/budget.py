@@ -6,8 +6,12 @@ import attrs
 
 
 def _natural(instance: object, attribute: attrs.Attribute[int], value: int) -> None:
+    _check(attribute.name, value)
+
+
+def _check(name: str, value: object) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise ValueError(f"{attribute.name} has to be a whole number of bytes from 0 up, not {value!r}")
+        raise ValueError(f"{name} has to be a whole number of bytes from 0 up, not {value!r}")
 
 
 @attrs.frozen(kw_only=True)
@@ -35,14 +39,21 @@ class Budget:
         return max(0, needs_bytes - self.headroom_bytes)
 
     def promise(self, share_bytes: int) -> Budget:
-        """The budget with `share_bytes` more promised."""
+        """The budget with `share_bytes` more promised.
+
+        :raises ValueError: if `share_bytes` is no number of bytes.
+        """
+        _check("share_bytes", share_bytes)
         return attrs.evolve(self, promised_bytes=self.promised_bytes + share_bytes)
 
     def take_back(self, share_bytes: int) -> Budget:
         """The budget with a promise of `share_bytes` returned.
 
-        :raises ValueError: if less than that is promised.
+        :raises ValueError: if less than that is promised, or it is no number of bytes.
         """
+        _check("share_bytes", share_bytes)
+        if share_bytes > self.promised_bytes:
+            raise ValueError(f"{share_bytes} bytes cannot be taken back of {self.promised_bytes} that are promised")
         return attrs.evolve(self, promised_bytes=self.promised_bytes - share_bytes)
 
 

@@ -16,8 +16,8 @@ from weighbridge_hookspecs import (
 )
 from weighbridge_hookspecs.records import EstimateSource
 
-from ..hooks import Hooks, PolicyFailed
-from ..units import MIB, format_bytes
+from ..hooks import Hooks
+from ..units import MIB, format_at_least, format_bytes
 from .budget import Budget
 from .weights import Weights
 
@@ -97,7 +97,7 @@ class Gatekeeper:
     def _advice(self, needs_bytes: int, budget: Budget) -> str:
         """What would make room: the smallest loaded plugin that is big enough, or the biggest first; or the ceiling."""
         shortfall = budget.shortfall_bytes(needs_bytes)
-        ceiling = f"raise the ceiling to {format_bytes(budget.ceiling_bytes + shortfall)}"
+        ceiling = f"raise the ceiling to {format_at_least(budget.ceiling_bytes + shortfall)}"
         held = sorted(((size, name) for name, size in self.held().items() if size > 0), reverse=True)
         enough = [(size, name) for size, name in held if size >= shortfall][-1:]
         if not enough:

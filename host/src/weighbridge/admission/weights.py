@@ -58,9 +58,9 @@ class Weights:
             return Weight(
                 traced_bytes=_count(content["traced_bytes"]),
                 resident_bytes=_count(content["resident_bytes"]),
-                import_seconds=float(content["import_seconds"]),
+                import_seconds=_seconds(content["import_seconds"]),
             )
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
             return None
 
     def put(self, candidate: Candidate, weight: Weight) -> Path:
@@ -92,6 +92,12 @@ def _count(value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
         raise ValueError(f"{value!r} is no number of bytes")
     return value
+
+
+def _seconds(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
+        raise ValueError(f"{value!r} is no number of seconds")
+    return float(value)
 
 
 def _default_folder() -> Path:

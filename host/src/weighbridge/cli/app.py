@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import os
 import sys
 from collections.abc import Sequence
 from typing import Final
@@ -18,7 +20,9 @@ from weighbridge_hookspecs import (
 from .. import __version__
 from .check import check
 from .demo import demo
+from .interrupts import Interrupted, interruptible
 from .list import list_
+from .output import complain
 from .run import run as run_
 from .weigh import weigh
 
@@ -28,19 +32,29 @@ USAGE: Final = 2
 FAILED: Final = 3
 INTERRUPTED: Final = 130
 
+_COMPLETION: Final = "_WEIGHBRIDGE_COMPLETE"
+"""https://click.palletsprojects.com/en/stable/shell-completion/"""
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}, invoke_without_command=True
+)
 @click.version_option(__version__, prog_name="weighbridge")
-def weighbridge() -> None:
+@click.pass_context
+def weighbridge(context: click.Context) -> None:
     """Weigh plugins, admit them under a memory ceiling, and take their memory back.
 
     \b
-    Exit codes: 0 fine, 1 a plugin was refused or left something behind, 2 wrong usage, 3 a plugin failed.
+    Exit codes: 0 fine, 1 a plugin was refused or left something behind,
+    2 wrong usage, 3 a plugin failed, 130 interrupted.
 
     \b
-    Example:
-      weighbridge weigh --group pytest11      what does each pytest plugin here cost?
+    Example: what does each pytest plugin here cost?
+      weighbridge weigh --group pytest11
     """
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help(), err=True)
+        context.exit(USAGE)
 
 
 for command in (list_, weigh, run_, check, demo):
@@ -48,27 +62,45 @@ for command in (list_, weigh, run_, check, demo):
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; its exit code. An error of ours is one message, anything else a traceback."""
+    """Run one command; its exit code. An error of ours is one line, anything else a traceback."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a name that it has no letters for must not stop it
     try:
-        code = weighbridge.main(args=arguments, prog_name="weighbridge", standalone_mode=False)
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
+        with interruptible():
+            return _invoke(arguments)
+    except click.exceptions.Exit as end:
+        return int(end.exit_code)
+    except click.UsageError as error:
+        about = f" ({error.ctx.command_path} --help)" if error.ctx else ""
+        complain(f"{error.format_message()}{about}")
+        return USAGE
+    except Interrupted as interruption:
+        complain("interrupted")
+        return interruption.exit_code
     except (click.Abort, KeyboardInterrupt):
-        click.echo("interrupted", err=True)
+        complain("interrupted")
         return INTERRUPTED
-    except ExceptionGroup as group:
-        if not all(isinstance(one, WeighbridgeError) for one in group.exceptions):
+    except BaseExceptionGroup as group:
+        errors, others = group.split(WeighbridgeError)
+        if others is not None or errors is None:
             raise
-        for one in group.exceptions:
-            click.echo(f"weighbridge: {one}", err=True)
+        for one in errors.exceptions:
+            complain(one)
         return FAILED
     except WeighbridgeError as error:
-        click.echo(f"weighbridge: {error}", err=True)
+        complain(error)
         return exit_code(error)
     except BrokenPipeError:
-        sys.stderr.close()  # or Python complains about the same pipe once more on its way out
         return FINE
+
+
+def _invoke(arguments: Sequence[str] | None) -> int:
+    """Like ``click.Command.main``, which would catch Ctrl-C and broken pipes in a way of its own."""
+    if _COMPLETION in os.environ:
+        weighbridge.main(prog_name="weighbridge")
+    arguments = sys.argv[1:] if arguments is None else arguments
+    with weighbridge.make_context("weighbridge", list(arguments)) as context:
+        code = weighbridge.invoke(context)
     return code if isinstance(code, int) else FINE
 
 

@@ -2,19 +2,42 @@
 
 from __future__ import annotations
 
+import attrs
 import click
+from weighbridge_hookspecs import Candidate
 
-from ..admission.weights import Weights
+from ..admission.weights import Weight, Weights
 from ..host import Host
-from ..units import format_bytes
-from .output import group_option, json_option, print_json, print_table
+from ..lifecycle.report import Outcome
+from .output import complain, group_option, json_option, print_json, print_table, say, size
 
 
-@click.command("list")
+@attrs.frozen(kw_only=True)
+class Listed:
+    """One plugin that is installed."""
+
+    name: str
+    distribution: str
+    version: str
+    group: str
+    value: str
+    summary: str | None
+    declared_load_bytes: int | None
+    declared_peak_bytes: int | None
+    weighed_bytes: int | None
+    """What admission would estimate by the last weighing; None if it was never weighed."""
+    state: str
+    reason: str
+
+
+@click.command("list", short_help="List the plugins that are installed.")
 @group_option
 @json_option
 def list_(group: str, as_json: bool) -> int:
     """List the plugins that are installed, without importing any of them.
+
+    Declared is what its manifest says that loading takes, at peak what it promises never to exceed, and weighed what
+    the last `weighbridge weigh` found, by which admission goes first.
 
     \b
     Example:
@@ -24,50 +47,43 @@ def list_(group: str, as_json: bool) -> int:
         found = host.discover()
         states = {outcome.name: outcome for outcome in host.plugins()}
     weights = Weights()
-    plugins: list[dict[str, object]] = []
-    for candidate in found.candidates:
-        weight, manifest = weights.get(candidate), candidate.manifest
-        plugins.append(
-            {
-                "name": candidate.name,
-                "distribution": candidate.distribution,
-                "version": candidate.version,
-                "group": candidate.group,
-                "value": candidate.value,
-                "summary": manifest.summary if manifest else None,
-                "declared_load_bytes": manifest.load_bytes if manifest else None,
-                "declared_peak_bytes": manifest.peak_bytes if manifest else None,
-                "weighed_bytes": weight.estimate_bytes if weight else None,
-                "state": states[candidate.name].state,
-                "reason": states[candidate.name].reason,
-            }
-        )
+    plugins = [_listed(candidate, states[candidate.name], weights.get(candidate)) for candidate in found.candidates]
     if as_json:
         print_json({"plugins": plugins, "problems": found.problems})
+    elif not plugins:
+        say(f"no plugin is installed in the group {group!r}")
     else:
-        _show(plugins, group)
-        for problem in found.problems:
-            click.echo(f"problem: {problem}", err=True)
+        print_table(
+            ("plugin", "distribution", ">declared", ">at peak", ">weighed", "state"),
+            [
+                (
+                    plugin.name,
+                    f"{plugin.distribution} {plugin.version}",
+                    size(plugin.declared_load_bytes),
+                    size(plugin.declared_peak_bytes),
+                    size(plugin.weighed_bytes),
+                    f"{plugin.state}: {plugin.reason}" if plugin.reason else plugin.state,
+                )
+                for plugin in plugins
+            ],
+        )
+    for problem in found.problems:
+        complain(problem)
     return 3 if found.problems else 0
 
 
-def _show(plugins: list[dict[str, object]], group: str) -> None:
-    if not plugins:
-        click.echo(f"no plugin is installed in the group {group!r}")
-        return
-    rows = [
-        (
-            str(plugin["name"]),
-            f"{plugin['distribution']} {plugin['version']}",
-            _size(plugin["declared_load_bytes"]),
-            _size(plugin["declared_peak_bytes"]),
-            _size(plugin["weighed_bytes"]),
-            f"{plugin['state']}: {plugin['reason']}" if plugin["reason"] else str(plugin["state"]),
-        )
-        for plugin in plugins
-    ]
-    print_table(("plugin", "distribution", ">declared load", ">declared peak", ">weighed", "state"), rows)
-
-
-def _size(nbytes: object) -> str:
-    return format_bytes(nbytes) if isinstance(nbytes, int) else "-"
+def _listed(candidate: Candidate, outcome: Outcome, weight: Weight | None) -> Listed:
+    manifest = candidate.manifest
+    return Listed(
+        name=candidate.name,
+        distribution=candidate.distribution,
+        version=candidate.version,
+        group=candidate.group,
+        value=candidate.value,
+        summary=manifest.summary if manifest else None,
+        declared_load_bytes=manifest.load_bytes if manifest else None,
+        declared_peak_bytes=manifest.peak_bytes if manifest else None,
+        weighed_bytes=weight.estimate_bytes if weight else None,
+        state=outcome.state,
+        reason=outcome.reason,
+    )

@@ -2,24 +2,49 @@
 
 from __future__ import annotations
 
-import signal
-import threading
+import sys
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from types import FrameType
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Final
 
 import click
+from weighbridge_hookspecs import Event, hookimpl
 
+from ..accounting.account import Statement
 from ..host import Host
 from ..lifecycle.report import LoadReport
-from ..reclaim.receipt import Receipt
-from .config import config_option, read_config
-from .output import group_option, json_option, print_json
-from .show import show_receipts, show_report, show_statement
+from ..units import format_bytes
+from .config import Config, config_option, read_config
+from .ending import exit_code, unload_all
+from .interrupts import Interrupted, interruptible
+from .output import (
+    complain,
+    fitting,
+    group_option,
+    is_terminal,
+    json_option,
+    make_console,
+    one_line,
+    print_json,
+    result_alone,
+    say,
+)
+from .show import ACCOUNT_COLUMNS, account_rows, show_receipts, show_report, show_statement, summary
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.live import Live
+
+_NAME: Final = "weighbridge.command-line"
+_LASTING: Final = ("active", "deferred", "failed", "refused", "stranded", "unloaded")
+"""States that last; the others are on the way to one of these."""
+_TERMINAL_SECONDS: Final = 2.0
 
 
-@click.command()
+@click.command(short_help="Load plugins under a ceiling, and unload them on Ctrl-C.")
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 @click.option("--ceiling", metavar="SIZE", help="What the process may hold, such as 128MiB.")
 @group_option
@@ -29,71 +54,173 @@ from .show import show_receipts, show_report, show_statement
     type=click.Choice(["process", "gate", "trace"]),
     default="gate",
     show_default=True,
-    help="How to measure; trace is exact and slow.",
+    help="How to measure: trace is exact and slow.",
 )
 @click.option("--once", is_flag=True, help="Unload at once instead of waiting for Ctrl-C.")
+@click.option(
+    "--every",
+    metavar="SECONDS",
+    type=click.FloatRange(0.1),
+    help="How often to show the accounts again; by default 2 on a terminal, and never elsewhere.",
+)
 @json_option
 def run(
-    names: tuple[str, ...], ceiling: str | None, group: str, config: Path | None, meter: str, once: bool, as_json: bool
+    names: tuple[str, ...],
+    ceiling: str | None,
+    group: str,
+    config: Path | None,
+    meter: str,
+    once: bool,
+    every: float | None,
+    as_json: bool,
 ) -> int:
     """Admit and load plugins, show what they hold, and on Ctrl-C (or SIGTERM) unload them with a receipt for each.
 
-    Without a NAME all plugins of the group are loaded.
+    Without a NAME all plugins of the group are loaded. While they run, a terminal shows their accounts as they are, and
+    what happens to them is a line each. A second Ctrl-C does not wait for the unloading.
 
     \b
     Example:
       weighbridge run --ceiling 64MiB --once
     """
     settings = read_config(config)
-    stop = threading.Event()
-    with _signals(stop):
-        host = Host(
-            settings.ceiling if ceiling is None else ceiling,
-            group=group,
-            meter=meter,  # type: ignore[arg-type]
-            settings=settings.plugins,
-            disabled=settings.disabled,
-        )
+    host = Host(
+        settings.ceiling if ceiling is None else ceiling,
+        group=group,
+        meter=meter,  # type: ignore[arg-type]  # click has checked it
+        settings=settings.plugins,
+        disabled=settings.disabled,
+    )
+    report = statement = interruption = None
+    with result_alone(as_json):
         try:
-            report = host.load_all(names or None)
+            _warn_of_strangers(host, settings, config)
+            with interruptible() as signals:
+                report = host.load_all(names or None)
+            signals.check()
+            show_report(report)
+            if not once and (report.loaded or report.dormant or report.deferred):
+                _keep_running(host, every, as_json)
             statement = host.accounts()
             if not as_json:
-                show_report(report)
-                show_statement(statement)
-            if not once and report.loaded:
-                if not as_json:
-                    click.echo("\nrunning; Ctrl-C unloads everything", err=True)
-                stop.wait()
+                _show_end(host, statement)
+        except Interrupted as error:
+            interruption = error
+            complain(_interrupted_at(host))
         finally:
-            loaded = [one.name for one in host.plugins() if one.state == "active"]
-            host.close()
-        receipts = [host.receipts[name] for name in loaded]
+            ending = unload_all(host)
     if as_json:
-        print_json({"report": report, "statement": statement, "receipts": receipts})
-    elif receipts:
-        click.echo("")
-        show_receipts(receipts)
-    return _code(report, receipts)
+        document = {"report": report, "statement": statement, "receipts": ending.receipts}
+        print_json({**document, "problems": ending.problems})
+    elif ending.receipts:
+        say()
+        show_receipts(ending.receipts)
+    for problem in ending.problems:
+        complain(problem)
+    if ending.interrupted:
+        complain("interrupted again; what was not unloaded is left as it is")
+    if interruption is not None:
+        return interruption.exit_code
+    return exit_code(report or LoadReport(), ending)
+
+
+def _warn_of_strangers(host: Host, settings: Config, file: Path | None) -> None:
+    found = host.discover()
+    known = [one.name for one in found.candidates] + [one.plugin for one in found.problems if one.plugin]
+    for line in settings.strangers(known):
+        complain(f"{file}: {line}", kind="warning")
+
+
+def _show_end(host: Host, statement: Statement) -> None:
+    if not host.plugins():
+        say(f"no plugin is installed in the group {host.group!r}")
+    show_statement(statement)
+
+
+def _interrupted_at(host: Host) -> str:
+    """What was under way; a plugin whose load is interrupted is taken back at once."""
+    under_way = [
+        one.name for one in host.plugins() if one.reason == "interrupted" or one.state in ("admitted", "loaded")
+    ]
+    return f"interrupted while {under_way[0]} was being loaded" if under_way else "interrupted"
+
+
+# --- while they run ---------------------------------------------------------------------------------------------------
+
+
+class _Observer:
+    """Puts what happens into a queue, for it happens in any thread."""
+
+    def __init__(self) -> None:
+        self.lines: SimpleQueue[str] = SimpleQueue()
+
+    @hookimpl
+    def weighbridge_event(self, event: Event) -> None:
+        if (text := _words(event)) is not None:
+            self.lines.put(f"{time.strftime('%H:%M:%S')} {one_line(text)}")
+
+
+def _words(event: Event) -> str | None:
+    """An event as a line for the operator; None if it is not worth one."""
+    if event.kind == "state" and event.state in _LASTING:
+        return f"{event.plugin}: {event.state}{f', {event.reason}' if event.reason else ''}"
+    if event.kind == "pressure":
+        return f"memory pressure is {event.level}{f', {event.reason}' if event.reason else ''}"
+    if event.kind == "release":
+        return f"{format_bytes(event.bytes)} came back, {event.reason}"
+    return None  # a refusal is a state, too
+
+
+def _keep_running(host: Host, every: float | None, as_json: bool) -> None:
+    """Show what happens until somebody wants the end."""
+    terminal = is_terminal(sys.stdout) and not as_json
+    if terminal and every is None:
+        every = _TERMINAL_SECONDS
+    observer, since = _Observer(), time.monotonic()
+    host.register(_NAME, observer)
+    try:
+        if not as_json and not terminal:
+            show_statement(host.accounts())
+            complain("running; Ctrl-C or SIGTERM unloads everything")
+        with _live() if terminal else nullcontext() as live:
+            while True:
+                if live is not None:
+                    live.update(_now(host, time.monotonic() - since, live.console.width), refresh=True)
+                try:
+                    line = observer.lines.get(timeout=every)
+                except Empty:
+                    if live is None and not as_json:
+                        say(f"\n{time.strftime('%H:%M:%S')}")
+                        show_statement(host.accounts())
+                else:
+                    if live is not None:
+                        live.console.print(line, markup=False)
+                    elif not as_json:
+                        say(line)
+    except Interrupted:
+        return
+    finally:
+        host.unregister(_NAME)
 
 
 @contextmanager
-def _signals(stop: threading.Event) -> Iterator[None]:
-    """Ctrl-C and SIGTERM ask for the end, once; a second Ctrl-C does not wait."""
+def _live() -> Iterator[Live]:
+    from rich.live import Live
 
-    def ask(signum: int, frame: FrameType | None) -> None:
-        if stop.is_set():
-            raise KeyboardInterrupt
-        stop.set()
-
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    with Live(console=make_console(), auto_refresh=False, transient=True) as live:
+        yield live
 
 
-def _code(report: LoadReport, receipts: list[Receipt]) -> int:
-    if report.failed:
-        return 3
-    return 1 if report.refused or report.deferred or any(one.state == "stranded" for one in receipts) else 0
+def _now(host: Host, running_seconds: float, width: int) -> RenderableType:
+    """What the terminal shows while plugins run."""
+    from rich.console import Group
+    from rich.text import Text
+
+    statement = host.accounts()
+    minutes, seconds = divmod(int(running_seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return Group(
+        fitting(ACCOUNT_COLUMNS, account_rows(statement), width),
+        Text(f"\n{summary(statement)}"),
+        Text(f"running for {hours}:{minutes:02}:{seconds:02}; Ctrl-C unloads everything", style="dim"),
+    )

@@ -2,31 +2,55 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 import click
-from weighbridge_hookspecs import Candidate
 
 from ..admission.weights import Weights
 from ..host import Host
 from ..units import format_bytes
 from ..weighing.records import Weighing
+from ..weighing.ties import holders, kinds
 from ..weighing.weigh import remember
 from ..weighing.weigh import weigh as weigh_one
 from .config import config_option, read_config
-from .output import group_option, json_option, print_json, print_table, progress, seconds, share
+from .output import (
+    complain,
+    count,
+    group_option,
+    json_option,
+    one_line,
+    print_json,
+    print_table,
+    progress,
+    say,
+    seconds,
+    share,
+)
+
+_HOLDERS: Final = 3
 
 
-@click.command()
+@click.command(short_help="Weigh plugins, each in a fresh interpreter.")
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 @group_option
 @click.option(
-    "--rounds", default=1, show_default=True, type=click.IntRange(1), help="Timings of each; the median counts."
+    "--rounds",
+    default=1,
+    show_default=True,
+    metavar="N",
+    type=click.IntRange(1),
+    help="How often each is timed; the median counts.",
 )
 @click.option(
-    "--timeout", default=120.0, show_default=True, type=click.FloatRange(0, min_open=True), help="Seconds for each."
+    "--timeout",
+    default=120.0,
+    show_default=True,
+    metavar="SECONDS",
+    type=click.FloatRange(0, min_open=True),
+    help="For each interpreter.",
 )
 @click.option("--save/--no-save", default=True, show_default=True, help="Keep the weights for admission.")
 @config_option
@@ -36,8 +60,9 @@ def weigh(
 ) -> int:
     """Weigh plugins, each in a fresh interpreter: what does it bring in, and what comes back when it goes?
 
-    Without a NAME all plugins of the group are weighed. The weights are kept in the user's cache folder (or in
-    WEIGHBRIDGE_CACHE), where admission finds them.
+    Without a NAME all plugins of the group are weighed. Import and resident are taken without tracing, traced and
+    reclaimed with it. The weights are kept in the user's cache folder (or in WEIGHBRIDGE_CACHE), where admission finds
+    them.
 
     \b
     Example:
@@ -46,8 +71,10 @@ def weigh(
     settings = read_config(config).plugins
     with Host(group=group) as host:
         found = host.discover()
-        chosen = [host.candidate(name) for name in names] if names else list(found.candidates)
-    weighings, weights = [], Weights()
+        chosen = [host.candidate(name) for name in dict.fromkeys(names)] if names else list(found.candidates)
+    weighings: list[Weighing] = []
+    unsaved: OSError | None = None
+    weights = Weights()
     with progress("weighing", len(chosen)) as step:
         for candidate in chosen:
             step(candidate.name)
@@ -55,68 +82,74 @@ def weigh(
                 candidate, rounds=rounds, timeout_seconds=timeout, settings=settings.get(candidate.name)
             )
             weighings.append(weighing)
-            if save:
-                _save(candidate, weighing, weights)
+            if save and unsaved is None:
+                try:
+                    remember(candidate, weighing, weights)
+                except OSError as error:
+                    unsaved = error
+    if unsaved is not None:
+        complain(f"the weights cannot be kept in {weights.folder}: {unsaved.strerror}", kind="warning")
+    problems = () if names else found.problems
     if as_json:
-        print_json({"plugins": weighings, "problems": found.problems})
+        print_json({"plugins": weighings, "problems": problems})
     else:
         _show(weighings, group)
-        for problem in found.problems:
-            click.echo(f"problem: {problem}", err=True)
-    if any(weighing.status != "ok" for weighing in weighings) or (found.problems and not names):
+    for problem in problems:
+        complain(problem)
+    if problems or any(weighing.status != "ok" for weighing in weighings):
         return 3
     return 1 if any(weighing.survivors for weighing in weighings) else 0
 
 
-def _save(candidate: Candidate, weighing: Weighing, weights: Weights) -> None:
-    try:
-        remember(candidate, weighing, weights)
-    except OSError as error:
-        click.echo(f"warning: the weight of {candidate.name} could not be kept: {error}", err=True)
-
-
 def _show(weighings: Sequence[Weighing], group: str) -> None:
     if not weighings:
-        click.echo(f"no plugin is installed in the group {group!r}")
+        say(f"no plugin is installed in the group {group!r}")
         return
-    columns = (
-        "plugin",
-        "distribution",
-        ">import",
-        ">traced",
-        ">resident",
-        ">modules",
-        ">reclaimed",
-        ">share",
-        "survivors",
-    )
+    columns = ("plugin", ">import", ">traced", ">resident", ">modules", ">reclaimed", ">share", "survivors")
     print_table(columns, [_row(weighing) for weighing in weighings])
+    _show_what_stayed(weighings)
     for weighing in weighings:
         if weighing.error:
-            click.echo(f"\n{weighing.name} {weighing.status}: {weighing.error}")
+            error = one_line(weighing.error).removeprefix(f"{weighing.name}: ")
+            complain(f"{weighing.name} {_ENDED[weighing.status]}: {error}")
+
+
+_ENDED: Final = {"ok": "was weighed", "failed": "failed", "crashed": "crashed", "timeout": "hung"}
 
 
 def _row(weighing: Weighing) -> tuple[str, ...]:
-    distribution = f"{weighing.distribution} {weighing.version}"
-    if weighing.status != "ok":
-        return (weighing.name, distribution, *["-"] * 6, weighing.status)
+    unloaded = weighing.reclaimed_share is not None or weighing.status == "ok"
     return (
         weighing.name,
-        distribution,
-        seconds(weighing.import_seconds),
-        format_bytes(weighing.traced_bytes),
-        format_bytes(weighing.resident_bytes),
-        str(weighing.modules),
-        format_bytes(weighing.reclaimed_bytes),
-        share(weighing.reclaimed_share),
-        _survivors(weighing),
+        "-" if weighing.import_seconds is None else seconds(weighing.import_seconds),
+        "-" if weighing.traced_bytes is None else format_bytes(weighing.traced_bytes),
+        "-" if weighing.resident_bytes is None else format_bytes(weighing.resident_bytes),
+        "-" if weighing.modules is None else str(weighing.modules),
+        format_bytes(weighing.reclaimed_bytes) if unloaded else "-",
+        share(weighing.reclaimed_share) if unloaded else "-",
+        weighing.status if weighing.status != "ok" else str(len(weighing.survivors) or "none"),
     )
 
 
-def _survivors(weighing: Weighing) -> str:
-    if not weighing.survivors:
-        return "none"
-    kinds = Counter(one.kind for one in weighing.survivors)
-    tie, count = Counter(one.tie for one in weighing.survivors).most_common(1)[0]
-    tie = tie if len(tie) <= 60 else tie[:57] + "..."
-    return f"{', '.join(f'{kinds[kind]} {kind}' for kind in sorted(kinds))}; {count} by {tie}"
+def _show_what_stayed(weighings: Sequence[Weighing]) -> None:
+    """What survived, by what keeps it. Plugins that left the same behind are named together."""
+    same: dict[tuple[str, str], list[str]] = {}
+    for weighing in weighings:
+        if weighing.survivors:
+            same.setdefault(_stayed(weighing), []).append(weighing.name)
+    if same:
+        say()
+        print_table(
+            ("plugin", "what stayed", "how many, and what keeps them"),
+            [(", ".join(names), *what) for what, names in same.items()],
+        )
+        say("\nThe way from each survivor to what keeps it: --json")
+
+
+def _stayed(weighing: Weighing) -> tuple[str, str]:
+    what = ", ".join(count(number, kind) for kind, number in kinds(weighing.survivors))
+    every = holders(weighing.survivors)
+    why = [f"{number}: {name}" for name, number in every[:_HOLDERS]]
+    if rest := every[_HOLDERS:]:
+        why.append(f"{sum(number for _, number in rest)}: others")
+    return what, "; ".join(why)

@@ -83,8 +83,11 @@ class LeaseLedger:
             revoked[lease.kind] += 1
             try:
                 lease.release()
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 failures.append(f"{lease.kind} {lease.label!r}: {type(error).__name__}: {error}")
+            except BaseException:  # Ctrl-C: the rest is taken back first
+                self.revoke()
+                raise
         return Revocation(revoked=MappingProxyType(dict(revoked)), failures=tuple(failures))
 
     def _last(self) -> Lease | None:

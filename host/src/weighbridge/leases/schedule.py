@@ -54,6 +54,7 @@ class Scheduler:
         self._changed = threading.Condition()
         self._clock: threading.Thread | None = None
         self._threads: set[threading.Thread] = set()
+        self._timers: set[_Timer] = set()
         self._calls = 0
         self._failures = 0
 
@@ -68,10 +69,12 @@ class Scheduler:
             raise ValueError(f"every {seconds!r} seconds: the interval has to be above 0")
         timer = _Timer(name, seconds, call)
         with self._changed:
-            self._push(timer)
             if self._clock is None:
-                self._clock = threading.Thread(target=self._tick, name=f"{self.name}-timers", daemon=True)
-                self._clock.start()
+                clock = threading.Thread(target=self._tick, name=f"{self.name}-timers", daemon=True)
+                clock.start()  # raises where the system gives no more threads; the next one to come tries again
+                self._clock = clock
+            self._timers.add(timer)
+            self._push(timer)
             self._changed.notify()
         return lambda: self._cancel(timer)
 
@@ -82,8 +85,8 @@ class Scheduler:
             target=self._supervise, args=(run, stop, name), name=f"{self.name}-{name}", daemon=True
         )
         with self._changed:
+            thread.start()
             self._threads.add(thread)
-        thread.start()
         return lambda: self._stop(thread, stop)
 
     def thread_idents(self) -> frozenset[int]:
@@ -96,7 +99,7 @@ class Scheduler:
         """What runs now."""
         with self._changed:
             return ScheduleStatistics(
-                timers=len(self._due), threads=len(self._threads), calls=self._calls, failures=self._failures
+                timers=len(self._timers), threads=len(self._threads), calls=self._calls, failures=self._failures
             )
 
     def _push(self, timer: _Timer) -> None:
@@ -113,7 +116,7 @@ class Scheduler:
             while self._due:
                 wait = self._due[0][0] - time.monotonic()
                 if wait > 0:
-                    self._changed.wait(wait)
+                    self._changed.wait(min(wait, threading.TIMEOUT_MAX))
                     continue
                 timer = heapq.heappop(self._due)[2]
                 if timer.call is not None:
@@ -136,6 +139,7 @@ class Scheduler:
         with self._changed:
             self._due = [entry for entry in self._due if entry[2] is not timer]
             heapq.heapify(self._due)
+            self._timers.discard(timer)
             self._changed.notify()
             clock = self._clock
         if clock is not threading.current_thread() and not timer.idle.wait(self.join_seconds):
@@ -157,11 +161,14 @@ class Scheduler:
             raise _still_running(f"thread {thread.name!r}", thread)
 
     def _guard(self, call: Callable[[], object], name: str) -> None:
-        """Call, count, and log what is raised as text: an exception object would keep its frames alive."""
+        """Call, count, and log what is raised as text: an exception object would keep its frames alive.
+
+        Nothing passes, not even a ``sys.exit``: all timers share one thread, and Ctrl-C goes to the main thread.
+        """
         failure = ""
         try:
             call()
-        except Exception:
+        except BaseException:
             failure = traceback.format_exc()
         with self._changed:
             self._calls += 1

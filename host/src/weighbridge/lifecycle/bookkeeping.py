@@ -45,7 +45,7 @@ class Bookkeeper:
         accounts = tuple(self._draw(plugin, attribution) for plugin in plugins if plugin.state in HELD)
         shared = attribution.shared_bytes if attribution else self.books.shared_bytes()
         stdlib = self.books.stdlib_bytes()
-        stranded = sum(plugin.stranded_bytes for plugin in plugins if plugin.state is State.STRANDED)
+        stranded = sum(plugin.stranded_bytes for plugin in plugins)
         rest: int | None = None
         if shared is not None and stdlib is not None and all(one.traced_bytes is not None for one in accounts):
             rest = usage_bytes - sum(one.held_bytes for one in accounts) - shared - stdlib - stranded

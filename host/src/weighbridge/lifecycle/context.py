@@ -27,6 +27,7 @@ from ..leases.charges import Charges
 from ..leases.ledger import LeaseLedger
 from ..leases.schedule import Scheduler
 from ..reclaim.watch import Watched, watch
+from .words import in_words
 
 T = TypeVar("T")
 
@@ -53,7 +54,7 @@ class HostContext:
         self._scheduler = scheduler
         self._budget = budget
         self._log = logging.getLogger(f"weighbridge.plugins.{name}")
-        leases.lend("log", self._log.name, lambda: _clear(logging.getLogger(f"weighbridge.plugins.{name}")))
+        leases.lend("log", self._log.name, _way_back(self._log))
         self.settings: Final = settings
         self._capabilities = OwnedCapabilities(capabilities, name, self._lend)
 
@@ -83,9 +84,8 @@ class HostContext:
             self._tracked.append(watch("tracked", obj))
         except TypeError:
             kind = type(obj).__name__
-            raise TypeError(
-                f"{self._name}: a {kind} cannot be tracked, for it has no weak references; track the object that owns it"
-            ) from None
+            problem = f"a {kind} cannot be tracked, for it has no weak references"
+            raise TypeError(f"{self._name}: {problem}; track the object that owns it") from None
         return obj
 
     def charge(self, nbytes: int, label: str) -> Lease:
@@ -163,10 +163,32 @@ def frozen_settings(settings: Mapping[str, Any]) -> Mapping[str, Any]:
     )
 
 
-def _clear(log: logging.Logger) -> None:
-    """Take off what a plugin hung on its logger; loggers live for ever."""
-    for handler in list(log.handlers):
-        log.removeHandler(handler)
+def _way_back(log: logging.Logger) -> Callable[[], None]:
+    """How to make a logger, which lives for ever, what it is now: without what a plugin hung on it, and as loud."""
+    known = [*log.handlers, *log.filters]
+    level, propagate, disabled = log.level, log.propagate, log.disabled
+
+    def give_back() -> None:
+        strangers = [one for one in log.handlers if not _is_among(one, known)]
+        log.handlers = [one for one in log.handlers if _is_among(one, known)]
+        log.filters = [one for one in log.filters if _is_among(one, known)]
+        log.propagate, log.disabled = propagate, disabled
+        log.setLevel(level)
+        problems = [problem for handler in strangers if (problem := _close(handler))]
+        if problems:
+            raise RuntimeError("; ".join(problems))
+
+    return give_back
+
+
+def _is_among(one: object, known: list[Any]) -> bool:
+    return any(one is other for other in known)
+
+
+def _close(handler: logging.Handler) -> str | None:
+    """Close a handler; in words, what it raised."""
+    try:
         handler.close()
-    for one in list(log.filters):
-        log.removeFilter(one)
+    except (Exception, SystemExit) as error:
+        return in_words(error)
+    return None

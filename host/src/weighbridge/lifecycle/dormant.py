@@ -1,9 +1,9 @@
 """Plugins that sleep until the first call: stubs in place of their hooks.
 
-A command line with ten plugins should not import ten plugins to print its help (https://github.com/simonw/llm/issues/732).
-A manifest with ``activation = "first-call"`` lists the hooks of the plugin, and the host registers a stub for each of them
-that the *application* calls. Hooks that the host itself calls to run a life cycle never wake anybody: a sleeping plugin
-holds nothing that could be released, reported or observed.
+A command line with ten plugins should not import ten plugins to print its help
+(https://github.com/simonw/llm/issues/732). A manifest with ``activation = "first-call"`` lists the hooks of the plugin,
+and the host registers a stub for each of them that the *application* calls. Hooks that the host itself calls to run a
+life cycle never wake anybody: a sleeping plugin holds nothing that could be released, reported or observed.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import importlib
 import logging
+import sys
 import threading
 import time
 import traceback
@@ -13,23 +14,24 @@ from types import ModuleType
 from typing import Any, Final
 
 import attrs
-from weighbridge_hookspecs import BudgetView, LoadFailed, ScalableSubsystem, WeighbridgeError
+from weighbridge_hookspecs import BudgetView, LoadFailed, ScalableSubsystem
 
 from ..accounting.account import LoadWeighing
 from ..accounting.attribution import run_tagged
 from ..accounting.imports import ImportRecorder
 from ..accounting.meters import Meter, read, traced_bytes
-from ..accounting.modules import ModuleBooks, own_package
+from ..accounting.modules import ModuleBooks, classify, own_package
 from ..accounting.process import ProcessMemory, trim
 from ..hooks import Hooks
 from ..leases.capabilities import CapabilityRegistry, OwnedCapabilities
 from ..leases.schedule import Scheduler
 from ..reclaim.drop import drop_modules
-from ..reclaim.threads import stop_threads, stray_threads
+from ..reclaim.threads import stack, stop_threads, stray_threads
 from ..reclaim.watch import namespaces
 from .context import HostContext, frozen_settings
 from .plugin import Plugin
 from .states import State
+from .words import in_words
 
 _log: Final = logging.getLogger("weighbridge.lifecycle")
 
@@ -46,6 +48,7 @@ class _Failure:
 class _Progress:
     step: str = "import"
     import_seconds: float = 0.0
+    threads_before: list[threading.Thread] = attrs.field(factory=threading.enumerate)
 
 
 @attrs.define
@@ -70,24 +73,25 @@ class Loader:
         """
         plugin.renew()
         plugin.own = own_package(plugin.module)
-        progress = _Progress()
+        progress, recorder = _Progress(), ImportRecorder()
         gc.collect()  # or older garbage that goes meanwhile would count in the plugin's favour
-        resident = self.memory.resident_bytes()
-        with self.meter.gate(), ImportRecorder() as recorder:
-            start = read()
-            try:
-                failure = _attempt(lambda: run_tagged(plugin.name, lambda: self._take_steps(plugin, progress)))
-            except BaseException:
-                self._undo(plugin, recorder)
-                raise
-            if failure is None:
-                gc.collect()
-                end = read()
-                self.books.enter(plugin.name, recorder.brought(), plugin.own)
-            else:
-                residue = self._undo(plugin, recorder)
+        try:
+            failure = _attempt(lambda: self._weigh(plugin, progress, recorder))
+        except BaseException:
+            self._undo(plugin, progress, recorder)
+            raise
         if failure is not None:
-            raise _load_failed(plugin, progress.step, failure, residue)
+            raise _load_failed(plugin, progress.step, failure, self._undo(plugin, progress, recorder))
+
+    def _weigh(self, plugin: Plugin, progress: _Progress, recorder: ImportRecorder) -> None:
+        resident = self.memory.resident_bytes()
+        with self.meter.gate(), recorder:
+            start = read()
+            run_tagged(plugin.name, lambda: self._take_steps(plugin, progress))
+            progress.step = "account"
+            gc.collect()
+            end = read()
+            self.books.enter(plugin.name, recorder.brought(), plugin.own)
         plugin.traced_since_load = traced_bytes() is not None
         if not plugin.traced_since_load and end.traced_bytes is not None:
             trim()  # the tracer's own tables are not the plugin's
@@ -150,23 +154,40 @@ class Loader:
                 raise TypeError(f"weighbridge_scalable gave {type(result).__name__}, which is no ScalableSubsystem")
             plugin.scalable = result
 
-    def _undo(self, plugin: Plugin, recorder: ImportRecorder) -> tuple[str, ...]:
+    def _undo(self, plugin: Plugin, progress: _Progress, recorder: ImportRecorder) -> tuple[str, ...]:
         """Take back everything that was done; what could not be taken back, in words."""
-        self.hooks.unregister(plugin.name)
-        revocation = plugin.leases.revoke()
+        residue: list[str] = []
+        for undo in (
+            lambda: self.hooks.unregister(plugin.name),
+            lambda: residue.extend(plugin.leases.revoke().failures),
+            lambda: self._drop(plugin, progress, recorder, residue),
+        ):
+            failure = _attempt(undo)
+            if failure is not None:
+                residue.append(failure.cause)
+        gc.collect()
+        return tuple(residue)
+
+    def _drop(self, plugin: Plugin, progress: _Progress, recorder: ImportRecorder, residue: list[str]) -> None:
         plugin.thing = plugin.scalable = None
         self.books.enter(plugin.name, recorder.brought(), plugin.own)
-        spaces = namespaces(weight.name for weight, kind, _ in self.books.of(plugin.name) if kind == "own")
-        strays = stray_threads(spaces, leased=self.scheduler.thread_idents() | {threading.get_ident()})
-        running = stop_threads(strays, seconds=self.stop_seconds)
+        own = namespaces(weight.name for weight, kind, _ in self.books.of(plugin.name) if kind == "own")
+        strays = stray_threads(own | _abandoned(plugin.own), leased=self.scheduler.thread_idents())
+        ours = [one for one in strays if not any(one is known for known in progress.threads_before)]
+        residue.extend(f"thread {name!r} still runs" for name in stop_threads(ours, seconds=self.stop_seconds))
         departure = self.books.leave(plugin.name, dependencies=True)
         drop_modules(departure.dropped)
-        gc.collect()
-        return (
-            *revocation.failures,
-            *(f"thread {name!r} still runs" for name in running),
-            *(f"the compiled module {name!r} stays" for name in departure.compiled),
-        )
+        residue.extend(f"the compiled module {name!r} stays" for name in departure.compiled)
+
+
+def _abandoned(own: str) -> frozenset[int]:
+    """Namespaces of modules that are not in ``sys.modules``, for their import failed, while their threads live on."""
+    return frozenset(
+        id(step.f_globals)
+        for frame in sys._current_frames().values()
+        for step in stack(frame)
+        if isinstance(name := step.f_globals.get("__name__"), str) and classify(name, own) == "own"
+    )
 
 
 def _resolve(plugin: Plugin) -> Any:
@@ -181,27 +202,25 @@ def _attempt(call: Callable[[], None]) -> _Failure | None:
     try:
         call()
     except (Exception, SystemExit) as error:
-        return _Failure(_said(error), traceback.format_exc())
+        return _Failure(in_words(error), traceback.format_exc())
     return None
 
 
-def _said(error: BaseException) -> str:
-    if isinstance(error, SystemExit):
-        return f"it called sys.exit({error.code!r})"
-    if isinstance(error, WeighbridgeError):
-        return error.message
-    text = str(error)
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
-
-
 def _load_failed(plugin: Plugin, step: str, failure: _Failure, residue: tuple[str, ...]) -> LoadFailed:
-    doing = {"import": "importing", "construct": "constructing", "register": "registering", "activate": "activating"}
+    doing = {
+        "import": "importing",
+        "construct": "constructing",
+        "register": "registering",
+        "activate": "activating",
+        "account": "accounting for",
+    }
     left = f"; could not be undone: {'; '.join(residue)}" if residue else ""
+    cause = failure.cause.removeprefix(f"{plugin.name}: ")
     return LoadFailed(
-        f"{doing[step]} {plugin.candidate.value} failed: {failure.cause}{left}",
+        f"{doing[step]} {plugin.candidate.value} failed: {cause}{left}",
         plugin=plugin.name,
         step=step,
-        cause=failure.cause,
+        cause=cause,
         traceback=failure.traceback,
         residue=residue,
     )

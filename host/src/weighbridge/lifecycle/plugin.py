@@ -113,10 +113,15 @@ class Plugin:
         self.traced_since_load = False
         self.weighed_bytes = self.peak_bytes = self.reported_bytes = 0
 
+    @property
+    def is_left_behind(self) -> bool:
+        """Whether something of an earlier generation outlived it, by the last look."""
+        return bool(self.stranded or self.permanent)
+
     def look_again(self) -> bool:
         """Whether what was stranded has died meanwhile."""
         self.stranded = survivors(self.stranded)
-        if self.stranded or self.permanent:
+        if self.is_left_behind:
             return False
         self.stranded_bytes = 0
         return True

@@ -40,7 +40,8 @@ class Roster:
 
     def plugins(self) -> list[Plugin]:
         """All of them, by name."""
-        return [self._plugins[name] for name in sorted(self._plugins)]
+        plugins = self._plugins  # another thread may discover meanwhile, which replaces the whole
+        return [plugins[name] for name in sorted(plugins)]
 
     def held(self) -> list[Plugin]:
         """Those that occupy a place, in no order: every decision asks for them."""
@@ -73,18 +74,19 @@ class Roster:
 
     def update(self, found: Discovery, *, blocked: Callable[[str], str | None]) -> None:
         """Take over what was discovered. A plugin that is loaded keeps its candidate until it is reloaded."""
-        self.discovered = True
-        self._problems = found.problems
         keep = {State.STRANDED, State.DEFERRED, State.DORMANT} | HELD
-        self._plugins = {name: plugin for name, plugin in self._plugins.items() if plugin.state in keep}
+        plugins = {
+            name: plugin for name, plugin in self._plugins.items() if plugin.state in keep or plugin.is_left_behind
+        }
         for candidate in found.candidates:
-            plugin = self._plugins.setdefault(candidate.name, Plugin(candidate))
+            plugin = plugins.setdefault(candidate.name, Plugin(candidate))
             if plugin.state not in HELD:
                 plugin.candidate = candidate
-        self._order = order(plugin.candidate for plugin in self._plugins.values())
-        for plugin in self._plugins.values():
+        self._order = order(plugin.candidate for plugin in plugins.values())
+        for plugin in plugins.values():
             if plugin.state is State.DISCOVERED:
                 self._classify(plugin, blocked(plugin.name))
+        self._plugins, self._problems, self.discovered = plugins, found.problems, True
 
     def _classify(self, plugin: Plugin, pattern: str | None) -> None:
         manifest = plugin.candidate.manifest
@@ -145,6 +147,10 @@ class Roster:
             if other.name in _conflicts(plugin.candidate) or plugin.name in _conflicts(other.candidate):
                 return other.name
         return None
+
+    def neighbours(self, plugin: Plugin) -> list[str]:
+        """The modules of other loaded plugins that live in the same package as `plugin`."""
+        return [other.module for other in self.held() if other.own == plugin.own and other is not plugin]
 
     def dependents(self, plugin: Plugin) -> list[Plugin]:
         """Loaded plugins that require `plugin`, directly or not, in the order in which to unload them."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 import threading
 import time
 import weakref
@@ -22,10 +23,11 @@ from ..leases.schedule import Scheduler
 from ..reclaim.drain import Drain
 from ..reclaim.drop import drop_modules
 from ..reclaim.receipt import Receipt, Step, Survivor
-from ..reclaim.threads import stop_threads, stray_threads
+from ..reclaim.threads import stack, stop_threads, stray_threads
 from ..reclaim.watch import Watched, namespaces, survivors, watch, watch_code
 from .plugin import Plugin
 from .states import State
+from .words import in_words
 
 
 @attrs.define
@@ -49,17 +51,17 @@ class _Course:
         began = time.perf_counter()
         try:
             yield failures
-        except UnloadTimeout:
-            raise
         except (Exception, SystemExit) as error:
-            failures.append(f"{type(error).__name__}: {error}")
+            failures.append(in_words(error))
         except BaseException as error:
-            if name == "drain":
-                raise
             # half an unload is worse than a late Ctrl-C: it is raised again when all is done
             failures.append(f"interrupted by {type(error).__name__}")
             self.interrupted = True
         self.steps.append(Step(name=name, seconds=time.perf_counter() - began, failures=tuple(failures)))
+
+    def has_failed(self, *names: str) -> bool:
+        """Whether something went wrong in one of the steps called `names`."""
+        return any(step.failures for step in self.steps if step.name in names)
 
     @property
     def failures(self) -> tuple[str, ...]:
@@ -76,6 +78,8 @@ class Unloader:
     memory: ProcessMemory
     scheduler: Scheduler
     moved: Callable[[Plugin, State, str], None]
+    neighbours: Callable[[Plugin], list[str]]
+    """Modules that the entry points of other loaded plugins of the same package name."""
     explain_seconds: float
     stop_seconds: float
 
@@ -98,12 +102,10 @@ class Unloader:
         if comparable:
             gc.collect()  # garbage that the next collection would take anyway was not reclaimed by the unload
         before, resident_before = read(), self.memory.resident_bytes()
-        spaces = namespaces(weight.name for weight, kind, _ in self.books.of(plugin.name) if kind == "own")
-        self._refuse_from_inside(plugin, spaces)
-        deactivate = self.hooks.bound(plugin.name, "weighbridge_deactivate", reason=reason)
-        self.moved(plugin, State.DRAINING, reason)
-        with course.step("drain"):
-            self._drain(plugin, spaces, drain_seconds)
+        spaces = self._spaces(plugin)
+        began = time.perf_counter()
+        deactivate = self._drain(plugin, spaces, reason, drain_seconds)
+        course.steps.append(Step(name="drain", seconds=time.perf_counter() - began))
         with course.step("deactivate"):
             if deactivate is not None:
                 deactivate()
@@ -122,7 +124,7 @@ class Unloader:
         trim()
         after, resident_after = read(), self.memory.resident_bytes()
         with course.step("verify"):
-            course.survivors = self._verify(course)
+            course.survivors = self._verify(plugin, course)
         state = State.STRANDED if course.survivors else State.UNLOADED
         traced_before = before.traced_bytes if comparable else None
         traced_after = None if traced_before is None else (after.traced_bytes or 0) - course.watch_bytes
@@ -155,9 +157,16 @@ class Unloader:
             also_unloaded=also_unloaded,
         )
 
-    def _refuse_from_inside(self, plugin: Plugin, spaces: frozenset[int]) -> None:
+    def refuse_from_inside(self, plugin: Plugin) -> None:
+        """See to it that the caller is not the plugin itself; nothing has changed yet.
+
+        :raises UnloadRefused: if the call came from inside the plugin, or from a thread that it began.
+        """
+        spaces = self._spaces(plugin)
         drain = Drain(spaces, self.hooks.callers_of(plugin.name), leased=())
-        if not drain.is_inside(threading.get_ident()):
+        # for a thread that the plugin began the drain does not wait, but it cannot unload itself either
+        began_here = any(id(step.f_globals) in spaces for step in stack(sys._getframe()))
+        if not began_here and not drain.is_inside(threading.get_ident()):
             return
         raise UnloadRefused(
             "cannot be unloaded from inside one of its own calls",
@@ -166,27 +175,44 @@ class Unloader:
             advice="Unload it from another thread, or after the call has returned",
         )
 
-    def _drain(self, plugin: Plugin, spaces: frozenset[int], seconds: float) -> None:
+    def _spaces(self, plugin: Plugin) -> frozenset[int]:
+        """Namespaces of the plugin's own modules; in a package with several plugins, those that are its alone."""
+        own = (weight.name for weight, kind, _ in self.books.of(plugin.name) if kind == "own")
+        neighbours = self.neighbours(plugin)
+        return namespaces(name for name in own if not neighbours or _is_alone(plugin.module, name, neighbours))
+
+    def _drain(
+        self, plugin: Plugin, spaces: frozenset[int], reason: str, seconds: float
+    ) -> Callable[[], object] | None:
+        """Let no new call in, and wait until nobody is inside; what is left to call is its deactivation."""
         callers = self.hooks.callers_of(plugin.name)
-        self.hooks.unregister(plugin.name)
+        deactivate = self.hooks.bound(plugin.name, "weighbridge_deactivate", reason=reason)
         try:
+            self.moved(plugin, State.DRAINING, reason)
+            self.hooks.unregister(plugin.name)
             inside = Drain(spaces, callers, self.scheduler.thread_idents()).wait(seconds)
-        except BaseException:  # Ctrl-C while waiting
-            self._reinstate(plugin, "interrupted")
+        except BaseException as error:  # Ctrl-C while waiting
+            del deactivate  # the traceback, which somebody may keep, would hold the plugin
+            self._reinstate(plugin, f"interrupted by {type(error).__name__}")
             raise
-        if inside:
-            self._reinstate(plugin, "calls were under way")
-            raise UnloadTimeout(
-                f"{len(inside)} still inside after {seconds:g} s: {'; '.join(inside)}. It is active again",
-                plugin=plugin.name,
-                inside=tuple(inside),
-                advice="Unload it when they have returned, or give drain_seconds more",
-            )
+        if not inside:
+            return deactivate
+        del deactivate
+        self._reinstate(plugin, "calls were under way")
+        raise UnloadTimeout(
+            f"{len(inside)} still inside after {seconds:g} s: {'; '.join(inside)}. It is active again",
+            plugin=plugin.name,
+            inside=tuple(inside),
+            advice="Unload it when they have returned, or give drain_seconds more",
+        )
 
     def _reinstate(self, plugin: Plugin, reason: str) -> None:
-        if not plugin.opaque:
-            self.hooks.register(plugin.name, plugin.thing)
-        self.moved(plugin, State.ACTIVE, f"not unloaded: {reason}")
+        try:
+            if not plugin.opaque:
+                self.hooks.unregister(plugin.name)
+                self.hooks.register(plugin.name, plugin.thing)
+        finally:
+            self.moved(plugin, State.ACTIVE, f"not unloaded: {reason}")
 
     def _stop_strays(self, spaces: frozenset[int]) -> list[Watched]:
         """Stop the threads that the plugin started past its host; all of them have to die."""
@@ -196,22 +222,29 @@ class Unloader:
 
     def _drop(self, plugin: Plugin, course: _Course, *, dependencies: bool) -> int | None:
         """Let go of the plugin and its modules; the traced bytes that have to come back, None if not known."""
+        expected = None
         with course.step("drop"):
             brought = self._brought_bytes(plugin)
-            departure = course.departure = self.books.leave(
-                plugin.name, dependencies=dependencies, drop=plugin.is_unloadable
-            )
-            empty = read()
-            course.watched += [*watch_code(departure.dropped), *_watch_thing(plugin, departure), *plugin.tracked]
-            full = read()
-            course.watch_bytes = (full.traced_bytes or 0) - (empty.traced_bytes or 0)
-            course.watch_blocks = full.blocks - empty.blocks
-            plugin.thing = plugin.scalable = None
-            drop_modules(departure.dropped)
+            try:
+                course.departure = self.books.leave(plugin.name, dependencies=dependencies, drop=plugin.is_unloadable)
+                self._watch(plugin, course)
+            finally:
+                plugin.thing = plugin.scalable = None
+                drop_modules(course.departure.dropped)
             # what could not go although it was asked to counts against the share that came back
-            excused = [name for name, why in departure.kept.items() if why not in ("compiled", "declared")]
-            return None if brought is None else max(0, brought - self.books.traced_bytes(excused))
-        return None
+            excused = [name for name, why in course.departure.kept.items() if why not in ("compiled", "declared")]
+            expected = None if brought is None else max(0, brought - self.books.traced_bytes(excused))
+        return expected
+
+    def _watch(self, plugin: Plugin, course: _Course) -> None:
+        empty = read()
+        watched = [*watch_code(course.departure.dropped), *_watch_thing(plugin, course.departure), *plugin.tracked]
+        # classes are found by name, so those that an earlier generation left behind are among them: they are known
+        known = {id(one.reference) for one in plugin.stranded}
+        course.watched += [one for one in watched if id(one.reference) not in known]
+        full = read()
+        course.watch_bytes = (full.traced_bytes or 0) - (empty.traced_bytes or 0)
+        course.watch_blocks = full.blocks - empty.blocks
 
     def _brought_bytes(self, plugin: Plugin) -> int | None:
         """Traced bytes that its load brought in, without the standard library's."""
@@ -220,19 +253,25 @@ class Unloader:
         stdlib = [weight.name for weight, kind, _ in self.books.of(plugin.name) if kind == "stdlib"]
         return plugin.weighing.traced_bytes - self.books.traced_bytes(stdlib)
 
-    def _verify(self, course: _Course) -> list[Survivor]:
+    def _verify(self, plugin: Plugin, course: _Course) -> list[Survivor]:
         alive = survivors(course.watched)
         compiled = [Survivor(kind="module", name=name, tie=_COMPILED, chain=()) for name in course.departure.compiled]
         declared = [Survivor(kind="module", name=name, tie=_DECLARED, chain=()) for name in course.departure.declared]
-        return [*declared, *compiled, *self._explained(alive)]
+        unknown = (
+            [Survivor(kind="module", name=plugin.own, tie=_UNKNOWN, chain=())] if course.has_failed("drop") else []
+        )
+        return [*unknown, *declared, *compiled, *self._explained(alive)]
 
     def _explained(self, alive: list[Watched]) -> list[Survivor]:
         if not alive:
             return []
-        from ..reclaim.chains import explain  # brings objgraph, which a host that is never asked need not carry
+        from ..reclaim.chains import Chain, explain  # brings objgraph, which a host that is never asked need not carry
 
         things = [one.reference() for one in alive]
-        chains = explain(things, seconds=self.explain_seconds)
+        try:
+            chains = explain(things, seconds=self.explain_seconds)
+        except Exception as error:  # the search looks at everything there is, strangers' objects among it
+            chains = [Chain((), f"not known: the search raised {in_words(error)}")] * len(alive)
         del things
         return [
             Survivor(
@@ -242,20 +281,39 @@ class Unloader:
         ]
 
     def _settle(self, plugin: Plugin, course: _Course, state: State, left_bytes: int) -> None:
-        plugin.stranded = survivors(course.watched)
-        plugin.permanent = (*course.departure.compiled, *course.departure.declared)
-        plugin.stranded_bytes = left_bytes if state is State.STRANDED else 0
+        older = survivors(plugin.stranded)
+        newer = survivors(course.watched)
+        plugin.stranded_bytes = plugin.stranded_bytes if older or plugin.permanent else 0
+        plugin.stranded_bytes += left_bytes if state is State.STRANDED else 0
+        plugin.stranded = [*older, *newer]
+        permanent = [*course.departure.compiled, *course.departure.declared]
+        permanent += [plugin.own] if course.has_failed("drop") else []
+        plugin.permanent = tuple(dict.fromkeys([*plugin.permanent, *permanent]))
         count = len(course.survivors)
-        self.moved(plugin, state, f"{count} of {len(course.watched)} outlived it" if count else plugin.reason)
+        reason = f"{count} of {len(course.watched)} outlived it" if count else plugin.reason
+        if state is State.UNLOADED and plugin.is_left_behind:
+            state, reason = State.STRANDED, "this generation is gone, an earlier one is not"
+        self.moved(plugin, state, reason)
 
 
 _DECLARED: Final = "its manifest says that it cannot be unloaded before the process ends"
 _ENDLESS: Final = "a thread that does not end"
+_UNKNOWN: Final = "not known: its modules could not be let go of, see the failures"
 _COMPILED: Final = "a package with compiled modules, which cannot be loaded twice, so it stays"
 
 
+def _is_alone(module: str, name: str, neighbours: list[str]) -> bool:
+    """Whether the module `name` is closer to `module`, which an entry point names, than to its neighbours."""
+    closest = max((one for one in neighbours if _is_below(name, one)), key=len, default="")
+    return _is_below(name, module) and len(module) > len(closest)
+
+
+def _is_below(name: str, module: str) -> bool:
+    return name == module or name.startswith(module + ".")
+
+
 def _watch_thing(plugin: Plugin, departure: Departure) -> list[Watched]:
-    """The plugin object. Code is watched with its module; an object of a foreign module that stays has no need to die."""
+    """The plugin object. Code is watched with its module; an object of a module that stays has no need to die."""
     if isinstance(plugin.thing, ModuleType | FunctionType | type):
         return []
     if plugin.opaque and plugin.module not in departure.dropped:

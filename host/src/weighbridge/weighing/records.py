@@ -55,3 +55,5 @@ class Check:
     passed: bool
     findings: tuple[Finding, ...]
     error: str | None = None
+    traceback: str | None = None
+    """What the plugin raised while it was loaded, or what its interpreter wrote as it crashed."""

@@ -7,12 +7,13 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+import attrs
 from weighbridge_hookspecs import Candidate
 
 from ..admission.weights import Weight, Weights
 from ..reclaim.receipt import Survivor
 from .records import Check, Finding, Weighing
-from .task import Answer, Task, run_task
+from .task import Answer, Kind, Task, run_task
 
 
 def weigh(
@@ -20,20 +21,24 @@ def weigh(
 ) -> Weighing:
     """Weigh one plugin in fresh interpreters: one that traces and unloads, then `rounds` that only take the time.
 
-    The one that traces comes first, so that the others find compiled bytecode on disk.
+    The one that traces comes first, so that the others find compiled bytecode on disk. One that can be loaded but not
+    unloaded is timed all the same.
+
+    :param timeout_seconds: for each interpreter.
     """
-    answer = _run(candidate, "trace", timeout_seconds, settings)
-    if answer.status != "ok":
-        return _weighing(candidate, answer)
+    task = _task("trace", candidate, settings=dict(settings or {}))
+    answer = run_task(task, timeout_seconds=timeout_seconds)
+    weighing = _weighing(candidate, answer)
+    if weighing.traced_bytes is None:
+        return weighing
     timings = []
     for _ in range(rounds):
-        timing = _run(candidate, "time", timeout_seconds, settings)
+        timing = run_task(attrs.evolve(task, kind="time"), timeout_seconds=timeout_seconds)
         if timing.status != "ok":
-            return _weighing(candidate, timing)
+            return attrs.evolve(weighing, status=timing.status, error=timing.error)
         timings.append(timing.content)
-    return _weighing(
-        candidate,
-        answer,
+    return attrs.evolve(
+        weighing,
         import_seconds=statistics.median(timing["import_seconds"] for timing in timings),
         resident_bytes=int(statistics.median(timing["resident_bytes"] for timing in timings)),
     )
@@ -60,8 +65,10 @@ def check(candidate: Candidate, *, rounds: int = 5, timeout_seconds: float = 120
 
     :param python: the interpreter of another environment, in which the plugin is installed.
     """
-    path = None if python is None else ()
-    answer = _run(candidate, "check", timeout_seconds, None, rounds=rounds, python=python, path=path)
+    task = _task("check", candidate, rounds=rounds)
+    if python is not None:
+        task = attrs.evolve(task, path=())
+    answer = run_task(task, timeout_seconds=timeout_seconds, python=python)
     findings = tuple(Finding(**finding) for finding in answer.content.get("findings", ()))
     return Check(
         name=candidate.name,
@@ -71,31 +78,15 @@ def check(candidate: Candidate, *, rounds: int = 5, timeout_seconds: float = 120
         passed=answer.status == "ok" and all(finding.passed for finding in findings),
         findings=findings,
         error=answer.error,
+        traceback=answer.traceback,
     )
 
 
-def _run(
-    candidate: Candidate,
-    kind: Any,
-    timeout_seconds: float,
-    settings: Mapping[str, Any] | None,
-    *,
-    rounds: int = 1,
-    python: str | None = None,
-    path: tuple[str, ...] | None = None,
-) -> Answer:
-    task = Task(
-        kind=kind,
-        group=candidate.group,
-        name=candidate.name,
-        path=tuple(sys.path) if path is None else path,
-        settings=dict(settings or {}),
-        rounds=rounds,
-    )
-    return run_task(task, timeout_seconds=timeout_seconds, python=python or sys.executable)
+def _task(kind: Kind, candidate: Candidate, **options: Any) -> Task:
+    return Task(kind=kind, group=candidate.group, name=candidate.name, path=tuple(sys.path), **options)
 
 
-def _weighing(candidate: Candidate, answer: Answer, **timing: Any) -> Weighing:
+def _weighing(candidate: Candidate, answer: Answer) -> Weighing:
     content = dict(answer.content)
     survivors = tuple(
         Survivor(kind=one["kind"], name=one["name"], tie=one["tie"], chain=tuple(one["chain"]))
@@ -111,5 +102,4 @@ def _weighing(candidate: Candidate, answer: Answer, **timing: Any) -> Weighing:
         survivors=survivors,
         kept_modules=tuple(content.pop("kept_modules", ())),
         **content,
-        **timing,
     )

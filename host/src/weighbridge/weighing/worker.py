@@ -1,48 +1,100 @@
-"""Running one task in a fresh interpreter: the side of the interpreter. ``python -m weighbridge.weighing.worker FOLDER``."""
+"""Running one task in a fresh interpreter, ``python -m weighbridge.weighing.worker FOLDER``: the side of that one.
+
+What is imported here is not weighed, so it is little: the host, and what the host imports anyway.
+"""
 
 from __future__ import annotations
 
+import ctypes
 import faulthandler
 import itertools
 import json
 import os
-import statistics
+import signal
 import sys
+import traceback
 import tracemalloc
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import attrs
-from weighbridge_hookspecs import WeighbridgeError, hooks
+from weighbridge_hookspecs import GROUP, Candidate, LoadFailed, UnloadTimeout, WeighbridgeError, hooks
 
-# imported now, so that their memory is not taken for the plugin's
 from ..accounting.account import Account
 from ..host import Host, MeterName
-from ..reclaim import chains as chains
+from ..reclaim.chains import explain
 from ..reclaim.receipt import Receipt
 from ..units import KIB, format_bytes
 from .records import Finding
+from .ties import holder, holders
 
-_GROWTH_BYTES = KIB
+_PRELOADED: Final = explain
+"""Imported on first use by an unload, when it would be taken for the plugin's."""
+_HOST: Final = str(Path(__file__).parents[1])
+_GROWTH_BYTES: Final = KIB
+_SHOWN: Final = 3
 
 
 def main(folder: Path) -> None:
-    """Read the task, do it, write the result in one step."""
+    """Read the task, do it, write the result in one step, and end without a word to anybody."""
+    me = os.getpid()
     faulthandler.enable()
+    _end_with_the_caller()
     task: dict[str, Any] = json.loads(Path(folder, "task.json").read_bytes())
+    task["settings"] = _settings(Path(folder, "settings.pickle"))
     if task["path"]:  # as the caller has it, which no environment variable can express
         sys.path[:] = task["path"]
+    content: dict[str, Any] = {"status": "ok"}
     try:
-        content = {"trace": _trace, "time": _time, "check": _check}[task["kind"]](task)
-        content["status"] = "ok"
+        content |= {"trace": _trace, "time": _time, "check": _check}[task["kind"]](task)
     except WeighbridgeError as error:
         content = {"status": "failed", "error": str(error)}
-    temporary = Path(folder, "result.tmp")
-    temporary.write_text(json.dumps(content), encoding="utf-8")
-    os.replace(temporary, Path(folder, "result.json"))
+        if isinstance(error, LoadFailed):
+            content["traceback"] = _without_host(error.traceback)
+    except BaseException as error:  # a plugin may raise KeyboardInterrupt, or close our files
+        said = "".join(traceback.format_exception_only(error)).strip()
+        content = {"status": "failed", "error": said, "traceback": traceback.format_exc()}
+    if os.getpid() == me:  # and no child that the plugin forked
+        temporary = Path(folder, "result.tmp")
+        temporary.write_text(json.dumps(content), encoding="utf-8")
+        os.replace(temporary, Path(folder, "result.json"))
+    # whatever the plugin prepared for the end of the interpreter, threads that never end among it, must not matter
+    os._exit(0)
+
+
+def _without_host(trace: str) -> str:
+    """A traceback without the frames of the host and of the import system, which its author has not written."""
+    kept, keep = [], True
+    for line in trace.splitlines(keepends=True):
+        if line.startswith('  File "'):
+            keep = not line.startswith((f'  File "{_HOST}', '  File "<frozen importlib', '  File "<weighbridge'))
+        elif not line.startswith("    "):
+            keep = True
+        if keep:
+            kept.append(line)
+    return "".join(kept)
+
+
+def _settings(file: Path) -> Any:
+    """Settings of the plugin, which may have more types than JSON."""
+    if not file.exists():
+        return {}
+    import pickle
+
+    return pickle.loads(file.read_bytes())
+
+
+def _end_with_the_caller() -> None:
+    """Have the kernel end this process when its caller is killed and cannot do it.
+
+    PR_SET_PDEATHSIG: https://man7.org/linux/man-pages/man2/PR_SET_PDEATHSIG.2const.html
+    """
+    if sys.platform.startswith("linux"):
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
 
 def _host(task: dict[str, Any], meter: MeterName) -> Host:
+    """The host, which nobody closes: the process ends instead."""
     return Host(
         group=task["group"],
         meter=meter,
@@ -53,21 +105,26 @@ def _host(task: dict[str, Any], meter: MeterName) -> Host:
 
 def _time(task: dict[str, Any]) -> dict[str, Any]:
     """Seconds and resident bytes, with nothing traced: tracing makes both of them bigger."""
-    with _host(task, "process") as host:
-        account = host.load(task["name"])
-        return {"import_seconds": account.import_seconds, "resident_bytes": account.resident_bytes}
+    account = _host(task, "process").load(task["name"])
+    return {"import_seconds": account.import_seconds, "resident_bytes": account.resident_bytes}
 
 
 def _trace(task: dict[str, Any]) -> dict[str, Any]:
     """Traced bytes, modules, and what came back."""
     tracemalloc.start(1)  # stays on over the unload, which the gate alone does not
-    with _host(task, "gate") as host:
-        account = host.load(task["name"])
-        receipt = host.unload(task["name"], dependencies=True)
-    return {
+    host = _host(task, "gate")
+    account = host.load(task["name"])
+    brought = {
         "traced_bytes": _brought(account),
         "stdlib_bytes": account.stdlib_bytes,
         "modules": account.modules,
+    }
+    try:
+        receipt = host.unload(task["name"], dependencies=True)
+    except WeighbridgeError as error:
+        return {**brought, "status": "failed", "error": str(error)}
+    return {
+        **brought,
         "reclaimed_bytes": receipt.reclaimed_bytes,
         "reclaimed_share": receipt.reclaimed_share,
         "survivors": [attrs.asdict(one) for one in receipt.survivors],
@@ -79,30 +136,81 @@ def _brought(account: Account) -> int | None:
     return None if account.traced_bytes is None else account.traced_bytes + (account.shared_bytes or 0)
 
 
+# --- checking ---------------------------------------------------------------------------------------------------------
+
+
+@attrs.define
+class _Rounds:
+    """What several rounds of load and unload came to."""
+
+    held: list[int] = attrs.field(factory=list)
+    peaks: list[int] = attrs.field(factory=list)
+    totals: list[int] = attrs.field(factory=list)
+    problems: list[str] = attrs.field(factory=list)
+
+    def loaded(self, account: Account) -> None:
+        """Write down what a load took."""
+        self.held.append(account.held_bytes)
+        self.peaks.append(account.peak_bytes)
+
+    def unloaded(self, receipt: Receipt) -> None:
+        """Write down what came back."""
+        self.totals.append(tracemalloc.get_traced_memory()[0])
+        self.problems += receipt.failures
+        for name, number in holders(receipt.survivors):
+            example = next(one for one in receipt.survivors if holder(one) == name)
+            chain = " <- ".join((f"{example.kind} {example.name}", *example.chain))
+            self.problems.append(f"{number} outlived it ({name}), such as {chain}")
+
+
 def _check(task: dict[str, Any]) -> dict[str, Any]:
     """Several rounds of load and unload, and what there is to say about each."""
     tracemalloc.start(1)
-    with _host(task, "gate") as host:
-        held = peak = 0
-        totals: list[int] = []
-        for _ in range(task["rounds"]):
-            account = host.load(task["name"])
-            held, peak = max(held, account.held_bytes), max(peak, account.peak_bytes)
-            implemented = host.implemented(task["name"])
-            receipt = host.unload(task["name"], dependencies=True)
-            totals.append(tracemalloc.get_traced_memory()[0])
-            if receipt.state != "unloaded":
-                break
-        known = {name for name in vars(hooks) if name.startswith("weighbridge_")}
-        manifest = host.candidate(task["name"]).manifest
-    findings = [
-        _within("load", held, account.declared_load_bytes),
-        _within("peak", peak, account.declared_peak_bytes),
-        _hooks(implemented, known, None if manifest is None else manifest.hooks),
-        _clean(receipt, len(totals)),
-        _steady(totals),
-    ]
+    host, name = _host(task, "gate"), task["name"]
+    rounds = _Rounds()
+    for _ in range(task["rounds"]):
+        rounds.loaded(host.load(name))
+        implemented = _implemented(host, name)
+        try:
+            rounds.unloaded(host.unload(name, dependencies=True))
+        except UnloadTimeout as error:
+            rounds.problems.append(error.message)
+        if rounds.problems:
+            break
+    findings = list(_findings(host.candidate(name), rounds, implemented))
     return {"findings": [attrs.asdict(finding) for finding in findings]}
+
+
+def _findings(candidate: Candidate, rounds: _Rounds, implemented: dict[str, bool]) -> list[Finding]:
+    """What is asked of a plugin; one that is written for another host has no manifest and none of our hooks."""
+    manifest, ours = candidate.manifest, candidate.group == GROUP
+    findings = []
+    if ours and manifest is None:
+        findings.append(Finding(criterion="manifest", passed=False, detail=_NO_MANIFEST))
+    for what, figures, declared in (
+        # the middle one, for a load may find the import system's own caches cold
+        ("load", _middle(rounds.held), manifest.load_bytes if manifest else None),
+        ("peak", max(rounds.peaks), manifest.peak_bytes if manifest else None),
+    ):
+        if ours or declared is not None:
+            findings.append(_within(what, figures, declared))
+    if ours:
+        findings.append(_hooks(implemented, manifest.hooks if manifest else None))
+    findings.append(_clean(rounds))
+    if not rounds.problems:
+        findings.append(_steady(rounds.totals))
+    return findings
+
+
+_NO_MANIFEST: Final = "there is none: add weighbridge.toml and an entry point in the group weighbridge.manifest"
+
+
+def _implemented(host: Host, name: str) -> dict[str, bool]:
+    """The hooks that a plugin implements, and whether it says that one may have no specification."""
+    return {
+        hook: any(impl.optionalhook for impl in getattr(host.hook, hook).get_hookimpls() if impl.plugin_name == name)
+        for hook in host.implemented(name)
+    }
 
 
 def _within(what: str, measured: int, declared: int | None) -> Finding:
@@ -114,40 +222,45 @@ def _within(what: str, measured: int, declared: int | None) -> Finding:
     return Finding(criterion=what, passed=passed, detail=detail if passed else f"{detail}: declare more, or hold less")
 
 
-def _hooks(implemented: tuple[str, ...], known: set[str], declared: tuple[str, ...] | None) -> Finding:
-    problems = [f"{hook} is not in the contract" for hook in implemented if hook not in known]
-    if declared is not None:
-        problems += [f"{hook} is implemented, but not in the manifest" for hook in sorted({*implemented} - {*declared})]
-        problems += [f"{hook} is in the manifest, but not implemented" for hook in sorted({*declared} - {*implemented})]
-    detail = "; ".join(problems) or f"{len(implemented)} implemented, all in the contract"
-    return Finding(criterion="hooks", passed=not problems, detail=detail)
-
-
-def _clean(last: Receipt, rounds: int) -> Finding:
+def _hooks(implemented: dict[str, bool], declared: tuple[str, ...] | None) -> Finding:
+    known = {name for name in vars(hooks) if name.startswith("weighbridge_")}
     problems = [
-        *last.failures,
-        *(f"{one.kind} {one.name} <- {' <- '.join(one.chain) or one.tie}" for one in last.survivors),
+        f"{hook} is not in the contract (if an application declares it: hookimpl(optionalhook=True))"
+        for hook, optional in implemented.items()
+        if hook not in known and not optional
     ]
+    ours = {hook for hook in implemented if hook in known}
+    if declared is not None:
+        problems += [f"{hook} is implemented, but not in the manifest" for hook in sorted(ours - {*declared})]
+        problems += [f"{hook} is in the manifest, but not implemented" for hook in sorted({*declared} - {*implemented})]
+    others = len(implemented) - len(ours)
+    fine = f"{len(ours)} implemented, all in the contract"
+    if others:
+        fine = f"{len(ours)} of the contract implemented, and {others} of an application's"
+    return Finding(criterion="hooks", passed=not problems, detail="; ".join(problems) or fine)
+
+
+def _clean(rounds: _Rounds) -> Finding:
+    count, problems = len(rounds.held), rounds.problems
     if not problems:
         return Finding(
-            criterion="clean", passed=True, detail=f"{rounds} rounds of load and unload, nothing outlived them"
+            criterion="clean", passed=True, detail=f"{count} rounds of load and unload, and nothing outlived them"
         )
-    more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
-    return Finding(criterion="clean", passed=False, detail=f"round {rounds}: {'; '.join(problems[:3])}{more}")
+    more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
+    return Finding(criterion="clean", passed=False, detail=f"round {count}: {'; '.join(problems[:_SHOWN])}{more}")
 
 
 def _steady(totals: list[int]) -> Finding:
-    """By how much a round usually grows, after a warm-up round, whose caches are nobody's leak.
+    """After a warm-up round, whose caches are nobody's leak. A leak is there in every round, so the median has it."""
+    growth = _middle([after - before for before, after in itertools.pairwise(totals[1:])])
+    detail = f"a round leaves {format_bytes(max(0, growth))} of traced memory behind"
+    limit = f"less than {format_bytes(_GROWTH_BYTES)} is fine"
+    return Finding(criterion="steady", passed=growth < _GROWTH_BYTES, detail=f"{detail}; {limit}")
 
-    The median: a table of the interpreter's that grows in one round is no leak, what leaks does so in every round.
-    """
-    growths = [after - before for before, after in itertools.pairwise(totals[1:])]
-    if not growths:
-        return Finding(criterion="steady", passed=False, detail="too few rounds to tell")
-    growth = int(statistics.median(growths))
-    passed = growth < _GROWTH_BYTES
-    detail = f"traced bytes grow by {growth} a round"
-    return Finding(criterion="steady", passed=passed, detail=detail if passed else f"{detail}; less than 1 KiB is fine")
+
+def _middle(figures: list[int]) -> int:
+    """The median; the module ``statistics`` would bring half the standard library."""
+    return sorted(figures)[(len(figures) - 1) // 2]
 
 
 if __name__ == "__main__":
