@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -130,6 +131,22 @@ def check_prints(root: Path) -> Iterator[str]:
                 yield f"{file.relative_to(root).as_posix()}:{line}: prints; only {PRINTS} does"
 
 
+def check_page(root: Path, page: str) -> Iterator[str]:
+    """Compare the table of rooms on a page with the list and with what each room imports."""
+    rows = re.findall(r"^\| `(\w+)` \| [^|]+ \|([^|]*)\|$", page, re.MULTILINE)
+    if [name for name, _ in rows] != list(ROOMS):
+        yield "the page has other rooms, or another order"
+    for name, said in rows:
+        real = imported_rooms(root, name)
+        if "everything below" not in said and set(re.findall(r"`(\w+)`", said)) != real:
+            yield f"{name} imports {', '.join(sorted(real)) or 'no room'}, and the page says{said}"
+
+
+def imported_rooms(root: Path, name: str) -> set[str]:
+    mine = (file for file in files(root) if room(name_of(root, file)) == name)
+    return {room(found.module) for file in mine for found in imports(root, file)} & set(ROOMS) - {name}
+
+
 CHECKS: Final = [check_rooms, check_direction, check_prints]
 
 
@@ -211,6 +228,25 @@ def test_broken_package_is_found_out(
     """A package with one thing broken gets the complaint that names it."""
     broken(root)
     assert [found for found in check(root) if complaint in found]
+
+
+@pytest.mark.checkout
+def test_page_has_the_rooms_and_what_they_import() -> None:
+    """ARCHITECTURE.md shows the list that is checked here, and what each room really imports."""
+    page = (Path(__file__).resolve().parents[1] / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    complaints = list(check_page(SOURCES, page))
+    assert not complaints, "\n".join(complaints)
+
+
+def test_page_that_differs_is_found_out() -> None:
+    """A room that is missing, and an import that is not there, are complaints."""
+    rows = "\n".join(f"| `{name}` | what is in it | everything below |" for name in ROOMS)
+    assert list(check_page(SOURCES, rows)) == []
+    assert list(check_page(SOURCES, rows.replace("| `units` |", "| `attic` |"))) == [
+        "the page has other rooms, or another order"
+    ]
+    wrong = rows.replace("| `units` | what is in it | everything below |", "| `units` | what is in it | `hooks` |")
+    assert list(check_page(SOURCES, wrong)) == ["units imports no room, and the page says `hooks` "]
 
 
 def test_every_room_is_there() -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gc
+import importlib
 import os
 import pickle
+import shutil
 import sys
 import threading
 import weakref
@@ -271,10 +273,12 @@ def test_a_plugin_that_fails_leaves_nothing_behind(
 
 
 def test_a_module_that_is_missing_is_named(weighbridge_host: IsolatedHost, temporary_plugin: TemporaryPlugin) -> None:
-    """The entry point promises a package that was not installed."""
-    temporary_plugin("bad", GOOD, package="weighbridge_bad.gone")  # a folder with a dot is no package
+    """The entry point promises a package that is not there."""
+    package = temporary_plugin("bad", GOOD)
+    shutil.rmtree(_site(package) / package)
+    importlib.invalidate_caches()
     error = refusal(weighbridge_host, weighbridge_host.load, "bad")
-    message = "importing weighbridge_bad.gone:Plugin failed: ModuleNotFoundError: No module named 'weighbridge_bad'"
+    message = "importing weighbridge_bad:Plugin failed: ModuleNotFoundError: No module named 'weighbridge_bad'"
     assert str(error) == f"bad: {message}"
 
 
@@ -369,8 +373,13 @@ def test_a_thread_of_the_application_is_left_alone(
 
 def _point_to(package: str, name: str, value: str) -> None:
     """Have an entry point name something else than the package."""
-    site = Path(next(entry for entry in sys.path if os.path.isdir(os.path.join(entry, package))))
-    (site / f"weighbridge_{name}-1.0.dist-info" / "entry_points.txt").write_text(f"[weighbridge]\n{name} = {value}\n")
+    entry_points = _site(package) / f"weighbridge_{name}-1.0.dist-info" / "entry_points.txt"
+    entry_points.write_text(f"[weighbridge]\n{name} = {value}\n")
+
+
+def _site(package: str) -> Path:
+    """Where a package was installed."""
+    return Path(next(entry for entry in sys.path if os.path.isdir(os.path.join(entry, package))))
 
 
 @pytest.mark.parametrize("raised", ["KeyboardInterrupt", "harbour.Quit"])

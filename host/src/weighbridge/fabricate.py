@@ -31,7 +31,7 @@ def write_distribution(
     :param attribute: what of the package the entry point names; empty for the package itself.
     :param manifest: text of its ``weighbridge.toml``; None for a plugin without one.
     :param distribution: by default ``weighbridge-<name>``.
-    :param package: by default the distribution's name, as an identifier.
+    :param package: by default the distribution's name, as an identifier; dotted for one in a namespace package.
     :returns: the package's name.
     """
     distribution = f"weighbridge-{name}" if distribution is None else distribution
@@ -41,13 +41,14 @@ def write_distribution(
     if manifest is not None:
         files["weighbridge.toml"] = manifest
         entry_points += f"\n[{MANIFEST_GROUP}]\n{name} = {package}:weighbridge.toml\n"
-    _write(site / package, files)
+    folder = package.replace(".", "/")
+    _write(site / folder, files)
     stem = distribution.replace("-", "_")
     for other in site.glob(f"{stem}-*.dist-info"):
         shutil.rmtree(other)
     info = f"{stem}-{version}.dist-info"
     metadata = f"Metadata-Version: 2.1\nName: {distribution}\nVersion: {version}\n"
-    record = [*(f"{package}/{file},," for file in files), f"{info}/METADATA,,", f"{info}/RECORD,,"]
+    record = [*(f"{folder}/{file},," for file in files), f"{info}/METADATA,,", f"{info}/RECORD,,"]
     _write(
         site / info,
         {

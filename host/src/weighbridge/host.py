@@ -465,7 +465,6 @@ class Host:
         asleep = plugin.state is State.DORMANT
         try:
             noted = self._admit(plugin, priority=priority, defer=defer)
-            self._hooks.unregister(plugin.name)  # the stubs of a plugin that slept
             self._loader.load(plugin)
         except AdmissionRefused:
             self._sleep_on(plugin, asleep)

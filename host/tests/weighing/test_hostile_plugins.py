@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
@@ -81,7 +80,7 @@ class Runs:
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
     folder = tmp_path_factory.mktemp("hostile")
     for name, source in HOSTILE.items():
         write_distribution(folder / "site", name, source + PLUGIN)
@@ -117,11 +116,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
     ]
     finished = []
     for process in processes:
-        assert process.stdout is not None and process.stderr is not None and process.stdin is not None
-        with process:
-            out, err = process.stdout.read(), process.stderr.read()
-            finished.append(Finished(process.wait(), out, err))
-    yield Runs(folder, *finished)
+        out, err = process.communicate()
+        finished.append(Finished(process.returncode, out, err))
+    return Runs(folder, *finished)
 
 
 def is_gone(pid: int) -> bool:

@@ -24,6 +24,8 @@ cannot go."""
 _SHARED: Final[Kept] = "shared"
 _UNASKED: Final[Kept] = "dependency"
 _DECLARED: Final[Kept] = "declared"
+_FAILED: Final = ("compiled", "declared")
+"""Reasons that count against the share that came back."""
 
 
 @attrs.frozen
@@ -32,6 +34,8 @@ class Departure:
 
     dropped: tuple[str, ...]
     kept: Mapping[str, Kept]
+    excused_bytes: int = 0
+    """Traced bytes that its load brought in and that rightly stay, less those dropped that other loads brought in."""
 
     @property
     def compiled(self) -> tuple[str, ...]:
@@ -50,7 +54,8 @@ class Departure:
 @attrs.define
 class _Entry:
     weight: ModuleWeight
-    brought_by: str
+    brought_by: str | None
+    """None once that load is over: a later load of the same plugin has not brought it."""
     kind: Kind
     users: set[str]
 
@@ -67,26 +72,15 @@ def classify(name: str, own: str) -> Kind:
 def own_package(module: str) -> str:
     """The outermost package of `module` that is not a namespace package: what one distribution owns.
 
-    Nothing is imported: what is not loaded yet is looked for on ``sys.path``.
+    Ask when its import was tried: only then can namespace packages be told from others.
     """
     parts = module.split(".")
-    path: Iterable[str] | None = None
     for end in range(1, len(parts)):
         name = ".".join(parts[:end])
-        spec = _spec(name, path)
-        if spec is None or spec.origin is not None or spec.submodule_search_locations is None:
+        loaded = sys.modules.get(name)
+        if not is_module(loaded) or _namespace(loaded).get("__file__") is not None:
             return name
-        path = spec.submodule_search_locations
     return module
-
-
-def _spec(name: str, path: Iterable[str] | None) -> importlib.machinery.ModuleSpec | None:
-    """The specification of a package; a namespace package has no origin."""
-    loaded = sys.modules.get(name)
-    spec = _namespace(loaded).get("__spec__") if is_module(loaded) else None
-    if isinstance(spec, importlib.machinery.ModuleSpec):
-        return spec
-    return importlib.machinery.PathFinder.find_spec(name, None if path is None else list(path))
 
 
 def is_module(thing: object) -> TypeGuard[ModuleType]:
@@ -266,9 +260,19 @@ class ModuleBooks:
         idle.difference_update(gone)
         stays = self._staying(idle, dependencies=dependencies) if drop else dict.fromkeys(idle, _DECLARED)
         dropped = (*gone, *(name for name in list(sys.modules) if name in idle and name not in stays))
+        kept = {name: stays.get(name, _SHARED) for name in mine if name not in dropped}
+        excused = self._excused_bytes(plugin, dropped, kept)
         for name in dropped:
             del self._entries[name]
-        return Departure(dropped, {name: stays.get(name, _SHARED) for name in mine if name not in dropped})
+        for entry in self._entries.values():
+            if entry.brought_by == plugin:
+                entry.brought_by = None
+        return Departure(dropped, kept, excused)
+
+    def _excused_bytes(self, plugin: str, dropped: Iterable[str], kept: Mapping[str, Kept]) -> int:
+        brought = {name for name, entry in self._entries.items() if entry.brought_by == plugin}
+        failed = {name for name, why in kept.items() if why in _FAILED}
+        return self.traced_bytes(brought - set(dropped) - failed) - self.traced_bytes(set(dropped) - brought)
 
     def _staying(self, idle: set[str], *, dependencies: bool) -> dict[str, Kept]:
         """Which of the modules that nobody uses any more stay all the same."""

@@ -80,13 +80,6 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except (click.Abort, KeyboardInterrupt):
         complain("interrupted")
         return INTERRUPTED
-    except BaseExceptionGroup as group:
-        errors, others = group.split(WeighbridgeError)
-        if others is not None or errors is None:
-            raise
-        for one in errors.exceptions:
-            complain(one)
-        return FAILED
     except WeighbridgeError as error:
         complain(error)
         return exit_code(error)

@@ -38,7 +38,6 @@ _STYLES: Final = {
     **dict.fromkeys(("crashed", "failed", "incompatible", "timeout", "NO"), "red"),
 }
 """Words that have a colour where they begin a cell."""
-_CLOSED: Final = -1
 
 
 # --- lines ------------------------------------------------------------------------------------------------------------
@@ -91,7 +90,9 @@ def _stop_writing() -> None:
     https://docs.python.org/3/library/signal.html#note-on-sigpipe
     """
     with suppress(OSError, ValueError):
-        _redirect(sys.stdout.fileno(), _CLOSED)
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
 
 
 # --- JSON -------------------------------------------------------------------------------------------------------------
@@ -125,28 +126,23 @@ def result_alone(alone: bool) -> Iterator[None]:
         return
     try:
         number = sys.stdout.fileno()
-        kept = os.dup(number)
     except (AttributeError, OSError, ValueError):  # there is none, or one that is no file
         with redirect_stdout(sys.stderr):
             yield
         return
     try:
-        _redirect(number, 2)  # and not only sys.stdout, for C libraries print as well
+        errors = os.dup(2)
+    except OSError:
+        errors = os.open(os.devnull, os.O_WRONLY)
+    kept = os.dup(number)
+    os.dup2(errors, number)  # and not only sys.stdout, for C libraries print as well
+    try:
         yield
     finally:
         sys.stdout.flush()
-        _redirect(number, kept)
+        os.dup2(kept, number)
         os.close(kept)
-
-
-def _redirect(number: int, target: int) -> None:
-    """Let one descriptor be another, or nothing if that is closed."""
-    try:
-        os.dup2(target, number)
-    except OSError:
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, number)
-        os.close(nowhere)
+        os.close(errors)
 
 
 # --- tables -----------------------------------------------------------------------------------------------------------

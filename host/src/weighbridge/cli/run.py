@@ -179,8 +179,9 @@ def _keep_running(host: Host, every: float | None, as_json: bool) -> None:
     observer, since = _Observer(), time.monotonic()
     host.register(_NAME, observer)
     try:
-        if not as_json and not terminal:
-            show_statement(host.accounts())
+        if not terminal:
+            if not as_json:
+                show_statement(host.accounts())
             complain("running; Ctrl-C or SIGTERM unloads everything")
         with _live() if terminal else nullcontext() as live:
             while True:

@@ -115,6 +115,8 @@ class Loader:
         progress.step = "construct"
         plugin.thing = self._construct(plugin, found)
         progress.step = "register"
+        # the stubs of a plugin that slept go only now: a call that comes meanwhile waits for it
+        self.hooks.unregister(plugin.name)
         registration = self.hooks.register(plugin.name, plugin.thing)
         if registration.unknown:
             _log.warning("%s: no specification for %s", plugin.name, ", ".join(registration.unknown))

@@ -3,22 +3,44 @@
 All objects in question are explained by one search, level by level: one call of ``gc.get_referrers`` with a whole level
 costs a single walk over the heap, where a search for each object (as ``objgraph.find_backref_chain`` does it) costs a
 walk for every node that it visits. Nothing is kept: the search ends with text.
+
+The heap is full of objects whose attributes are code: descriptors, proxies, lazy modules. Here types are compared and
+never asked (``isinstance`` asks for ``__class__``), and attributes are read from where they are stored.
 """
 
 from __future__ import annotations
 
 import gc
 import sys
+import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from types import CellType, CoroutineType, FrameType, FunctionType, GeneratorType, MethodType, ModuleType
+from collections.abc import Iterator, Sequence
+from types import (
+    AsyncGeneratorType,
+    BuiltinFunctionType,
+    CellType,
+    CoroutineType,
+    FrameType,
+    FunctionType,
+    GeneratorType,
+    GetSetDescriptorType,
+    MemberDescriptorType,
+    MethodType,
+    ModuleType,
+)
 from typing import Any, Final
 
 import attrs
-import objgraph
+
+from .threads import stack
+from .watch import defined_in, qualified
 
 _DEPTH: Final = 20
 _WIDEST: Final = 20_000
+_CROWD: Final = 200
+"""``gc.get_referrers`` compares every reference on the heap with every object of a level; with more objects a walk of
+our own is quicker, and it can be broken off."""
+_STRIDE: Final = 10_000
 _SHORT: Final = 60
 
 
@@ -51,54 +73,79 @@ def explain(things: Sequence[object], *, seconds: float = 2.0) -> list[Chain]:
 
     :param seconds: give up looking further after that long.
     """
-    search = _Search(things)
-    search.run(time.monotonic() + seconds)
+    search = _Search(things, time.monotonic() + seconds)
+    search.run()
     return [search.chain(thing) for thing in things]
 
 
 class _Search:
-    def __init__(self, things: Sequence[object]) -> None:
+    def __init__(self, things: Sequence[object], deadline: float) -> None:
+        self._deadline = deadline
         self._nodes = {id(thing): _Node(thing) for thing in things}
         self._targets = frozenset(self._nodes)
         self._roots: list[int] = []
         self._exhausted = False
+        self._locals = _locals_of_running_frames()
         # what the search itself holds is nobody's tie
-        self._ours = {id(things), id(self), id(self.__dict__), id(self._nodes), id(self._roots)}
+        self._ours = {id(things), id(self), id(self.__dict__), id(self._nodes), id(self._roots), id(self._locals)}
 
-    def run(self, deadline: float) -> None:
+    def run(self) -> None:
         """Widen the circle of holders until every target hangs on a root, or a limit is reached."""
         level = list(self._nodes)
         for _ in range(_DEPTH):
             level = self._holders(level)
             self._connect()
             if not level:
-                self._exhausted = True
+                self._exhausted = not self._is_late()
                 return
-            if time.monotonic() > deadline or len(self._nodes) > _WIDEST:
+            if self._is_late() or len(self._nodes) > _WIDEST:
                 return
             if all(self._nodes[target].next is not None for target in self._targets):
                 return
 
+    def _is_late(self) -> bool:
+        return time.monotonic() > self._deadline
+
     def _holders(self, level: list[int]) -> list[int]:
         """The nodes that hold a node of `level` and were not known; roots are noted and not looked behind."""
-        things = [self._nodes[key].thing for key in level]
         wanted = set(level)
         found: list[int] = []
-        self._ours |= {id(things), id(level), id(wanted), id(found)}
-        referrers = gc.get_referrers(*things)
-        self._ours.add(id(referrers))
-        for holder in referrers:
-            if id(holder) in self._ours or isinstance(holder, _Node) or _is_ours(holder):
+        self._ours |= {id(level), id(wanted), id(found)}
+        for key in level:
+            for frame in self._locals.get(key, ()):
+                self._note(frame, {key}, found)
+        for holder in self._referrers(level, wanted):
+            if id(holder) in self._ours or type(holder) is _Node or _is_ours(holder):
                 continue
-            for key in {id(held) for held in gc.get_referents(holder)} & wanted:
-                self._nodes[key].holders.append(id(holder))
-            if id(holder) not in self._nodes:
-                self._nodes[id(holder)] = _Node(holder)
-                if _is_root(holder):
-                    self._roots.append(id(holder))
-                else:
-                    found.append(id(holder))
+            self._note(holder, {id(held) for held in gc.get_referents(holder)} & wanted, found)
         return found
+
+    def _referrers(self, level: list[int], wanted: set[int]) -> Iterator[object]:
+        if len(level) <= _CROWD:
+            things = [self._nodes[key].thing for key in level]
+            self._ours.add(id(things))
+            referrers = gc.get_referrers(*things)
+            self._ours.add(id(referrers))
+            yield from referrers
+            return
+        heap = gc.get_objects()
+        self._ours.add(id(heap))
+        for start in range(0, len(heap), _STRIDE):
+            if self._is_late():
+                return
+            for holder in heap[start : start + _STRIDE]:
+                if not wanted.isdisjoint(map(id, gc.get_referents(holder))):
+                    yield holder
+
+    def _note(self, holder: object, held: set[int], found: list[int]) -> None:
+        for key in held:
+            self._nodes[key].holders.append(id(holder))
+        if id(holder) not in self._nodes:
+            self._nodes[id(holder)] = _Node(holder)
+            if _is_root(holder):
+                self._roots.append(id(holder))
+            else:
+                found.append(id(holder))
 
     def _connect(self) -> None:
         """Breadth first from the roots back to the targets, so that each gets its shortest way."""
@@ -133,18 +180,64 @@ class _Search:
         return _describe(way)
 
 
+def _locals_of_running_frames() -> dict[int, list[FrameType]]:
+    """Which frames have an object as a local variable, by the identity of the object.
+
+    The collector knows nothing of running frames since Python 3.11, so ``gc.get_referrers`` does not find them.
+    """
+    # ours are left out: a frame that is a local variable of its own would be a cycle, and keep all others for a while
+    frames = [
+        frame
+        for innermost in sys._current_frames().values()
+        for frame in stack(innermost)
+        if frame.f_globals is not globals()
+    ]
+    found: dict[int, list[FrameType]] = {}
+    for frame in frames:
+        for value in _locals(frame).values():
+            found.setdefault(id(value), []).append(frame)
+    return found
+
+
+def _locals(frame: FrameType) -> dict[str, Any]:
+    """The local variables of a running function.
+
+    Before Python 3.13 (https://peps.python.org/pep-0667) reading them leaves a copy in the frame, which would keep what
+    the function itself lets go of. So it is emptied; not under a debugger, which writes from that copy into the frame.
+    """
+    seen = frame.f_locals
+    if not frame.f_code.co_flags & _OPTIMIZED:  # a module or a class: its namespace, which the collector knows
+        return {}
+    found = dict(seen)
+    traced = threading.gettrace() or threading.getprofile() or sys.gettrace() or sys.getprofile()
+    if sys.version_info < (3, 13) and not traced:
+        seen.clear()
+    return found
+
+
+_OPTIMIZED: Final = 1
+"""``inspect.CO_OPTIMIZED``: the code of a function."""
+
+
 def _is_ours(holder: object) -> bool:
     """Frames and iterators of this search."""
-    return isinstance(holder, FrameType) and holder.f_globals is globals()
+    return type(holder) in (FrameType, GeneratorType) and _globals(holder) is globals()
 
 
-def _is_root(thing: object) -> bool:
+def _globals(holder: Any) -> Any:
+    frame = holder if type(holder) is FrameType else holder.gi_frame
+    return None if frame is None else frame.f_globals
+
+
+def _is_root(thing: Any) -> bool:
     """Where a search may end: a module, a running frame, a class that is not on the heap's books."""
-    if isinstance(thing, ModuleType):
-        return objgraph.is_proper_module(thing) or thing is sys.modules.get(getattr(thing, "__name__", ""))
-    if isinstance(thing, FrameType):
+    kind = type(thing)
+    if issubclass(kind, ModuleType):
+        name = _namespace(thing).get("__name__")
+        return isinstance(name, str) and sys.modules.get(name) is thing
+    if kind is FrameType:
         return True
-    return isinstance(thing, type) and not gc.is_tracked(thing)
+    return issubclass(kind, type) and not gc.is_tracked(thing)
 
 
 def _describe(way: Sequence[Any]) -> Chain:
@@ -153,15 +246,15 @@ def _describe(way: Sequence[Any]) -> Chain:
     while position < len(way):
         held, holder = way[position - 1], way[position]
         owner = way[position + 1] if position + 1 < len(way) else None
-        if isinstance(holder, dict) and owner is not None and _is_namespace(holder, owner):
+        if type(holder) is dict and owner is not None and _namespace(owner) is holder:
             steps.append(_name(owner) + _attribute(holder, held))
             position += 2
         else:
             steps.append(_name(holder) + _edge(holder, held))
             position += 1
     steps = list(_merged(steps))
-    if isinstance(way[-1], ModuleType) and isinstance(way[-2], dict):
-        return Chain((*steps, f"module {way[-1].__name__}"), steps[-1])
+    if issubclass(type(way[-1]), ModuleType) and type(way[-2]) is dict:
+        return Chain((*steps, f"module {_name(way[-1])}"), steps[-1])
     return Chain(tuple(steps), steps[-1])
 
 
@@ -182,86 +275,101 @@ def _merged(steps: Sequence[str]) -> Iterator[str]:
 _CONTAINERS: Final = frozenset({"dict", "list", "tuple", "set", "frozenset", "defaultdict", "OrderedDict", "deque"})
 
 
-def _is_namespace(holder: dict[Any, Any], owner: Any) -> bool:
+def _namespace(owner: Any) -> dict[str, Any]:
+    """The dictionary with the attributes of a module, an instance, a function or a class; empty if it has none."""
+    if issubclass(type(owner), type):
+        proxy = type.__dict__["__dict__"].__get__(owner)
+        return next((held for held in gc.get_referents(proxy) if type(held) is dict), {})
     try:
-        return object.__getattribute__(owner, "__dict__") is holder
+        namespace = object.__getattribute__(owner, "__dict__")
     except (AttributeError, TypeError):
-        return False
+        return {}
+    return namespace if type(namespace) is dict else {}
 
 
 def _name(thing: Any) -> str:
-    if isinstance(thing, ModuleType):
-        return str(getattr(thing, "__name__", "module"))
-    if isinstance(thing, type):
-        return f"{thing.__module__}.{type.__getattribute__(thing, '__qualname__')}"
-    if isinstance(thing, FunctionType):
+    kind = type(thing)
+    if issubclass(kind, ModuleType):
+        return str(_namespace(thing).get("__name__", "module"))
+    if issubclass(kind, type):
+        return f"{defined_in(thing)}.{qualified(thing)}"
+    if kind is FunctionType:
         return f"{thing.__module__}.{thing.__qualname__}"
-    if isinstance(thing, FrameType):
+    if kind is FrameType:
         return f"frame of {thing.f_code.co_qualname} at {thing.f_code.co_filename}:{thing.f_lineno}"
-    if isinstance(thing, MethodType):
-        return f"bound method {thing.__func__.__qualname__}"
-    if isinstance(thing, CoroutineType | GeneratorType):
-        return f"suspended {type(thing).__name__} {thing.__qualname__}"
-    cls = type(thing)
-    return (
-        cls.__qualname__
-        if cls.__module__ == "builtins" or cls.__qualname__ in _CONTAINERS
-        else f"{cls.__module__}.{cls.__qualname__}"
-    )
+    if kind is MethodType:
+        function = thing.__func__
+        return f"bound method {function.__qualname__ if type(function) is FunctionType else _name(type(function))}"
+    if kind is BuiltinFunctionType:
+        return f"built-in {thing.__qualname__}"
+    if kind in _SUSPENDED:
+        return f"suspended {kind.__name__} {thing.__qualname__}"
+    home, name = defined_in(kind), qualified(kind)
+    return name if home == "builtins" or name in _CONTAINERS else f"{home}.{name}"
+
+
+_SUSPENDED: Final = {GeneratorType: "gi_frame", CoroutineType: "cr_frame", AsyncGeneratorType: "ag_frame"}
 
 
 def _edge(holder: Any, held: Any) -> str:
     """How `holder` refers to `held`, as one would write it in Python."""
-    if isinstance(holder, Mapping) and isinstance(holder, dict):
+    kind = type(holder)
+    if issubclass(kind, dict):
         return _item(holder, held)
-    if isinstance(holder, list | tuple):
-        return next((f"[{index}]" for index, item in enumerate(holder) if item is held), "[?]")
-    if isinstance(holder, set | frozenset):
+    for sequence in (list, tuple):
+        if issubclass(kind, sequence):
+            items = enumerate(sequence.__iter__(holder))
+            return next((f"[{index}]" for index, item in items if item is held), _slot(holder, held))
+    if issubclass(kind, set | frozenset):
         return "[...]"
-    if isinstance(holder, CellType):
+    if kind is CellType:
         return ".cell_contents"
-    if isinstance(holder, FrameType):
-        return next((f", local {name!r}" for name, value in list(holder.f_locals.items()) if value is held), "")
+    frame = holder if kind is FrameType else getattr(holder, _SUSPENDED[kind]) if kind in _SUSPENDED else None
+    if frame is not None:
+        return next((f", local {name!r}" for name, value in _locals(frame).items() if value is held), "")
     return _slot(holder, held)
 
 
 def _item(holder: dict[Any, Any], held: Any) -> str:
-    for key, value in list(holder.items()):
+    for key, value in list(dict.items(holder)):
         if value is held:
             return f"[{_short(key)}]"
-    return "[key]"
+    return "[key]" if any(key is held for key in list(dict.keys(holder))) else _slot(holder, held)
 
 
-def _attribute(namespace: dict[Any, Any], held: Any) -> str:
+def _attribute(namespace: dict[str, Any], held: Any) -> str:
     return next((f".{name}" for name, value in list(namespace.items()) if value is held), "")
 
 
-_SLOTS: Final = (
-    "__globals__", "__closure__", "__defaults__", "__kwdefaults__", "__annotations__", "__dict__", "__wrapped__",
-    "__self__", "__func__", "__bases__", "__mro__", "__origin__", "__args__", "func", "args", "gi_frame", "cr_frame",
-)  # fmt: skip
+_SLOTS: Final = frozenset({
+    "__bases__", "__defaults__", "__dict__", "__kwdefaults__", "__self__", "__wrapped__",
+    # read from 3.14 on it would be computed: https://peps.python.org/pep-0649
+    *(() if sys.version_info >= (3, 14) else ("__annotations__",)),
+})  # fmt: skip
+"""Computed attributes of Python's own types that only look something up."""
 
 
 def _slot(holder: Any, held: Any) -> str:
-    try:
-        namespace = object.__getattribute__(holder, "__dict__")
-    except (AttributeError, TypeError):
-        namespace = {}
-    for name, value in list(namespace.items()) if isinstance(namespace, Mapping) else ():
-        if value is held:
-            return f".{name}"
-    for name in _SLOTS:
-        try:
-            if object.__getattribute__(holder, name) is held:
-                return f".{name}"
-        except (AttributeError, TypeError):
-            continue
+    """The attribute under which it is held: of the instance, or in a slot of its class; never a property."""
+    if attribute := _attribute(_namespace(holder), held):
+        return attribute
+    for cls in type.__dict__["__mro__"].__get__(type(holder)):
+        for name, slot in list(type.__dict__["__dict__"].__get__(cls).items()):
+            if type(slot) is MemberDescriptorType or (type(slot) is GetSetDescriptorType and name in _SLOTS):
+                try:
+                    if slot.__get__(holder) is held:
+                        return f".{name}"
+                except (AttributeError, TypeError, ValueError):
+                    continue
     return ""
+
+
+_PLAIN: Final = frozenset({str, bytes, int, float, bool, type(None)})
 
 
 def _short(key: object) -> str:
     """A key for people: never the repr of a strange object, which would run its code."""
-    if not isinstance(key, str | bytes | int | float | bool | type(None)):
-        return f"<{type(key).__name__}>"
+    if type(key) not in _PLAIN:
+        return f"<{qualified(type(key))}>"
     text = repr(key)
     return text if len(text) <= _SHORT else text[: _SHORT - 3] + "..."

@@ -88,9 +88,10 @@ class Drain:
         if "asyncio" not in sys.modules and "trio" not in sys.modules:
             return
         for thing in gc.get_objects():
-            if isinstance(thing, CoroutineType):
+            kind = type(thing)  # both kinds are final; ``isinstance`` would ask every object for its class
+            if kind is CoroutineType:
                 frame, begun = thing.cr_frame, thing.cr_await is not None or thing.cr_running
-            elif isinstance(thing, AsyncGeneratorType):
+            elif kind is AsyncGeneratorType:
                 frame, begun = thing.ag_frame, thing.ag_await is not None or thing.ag_running
             else:
                 continue

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
+from typing import Any
 
 
 def drop_modules(names: Iterable[str]) -> int:
@@ -15,11 +16,20 @@ def drop_modules(names: Iterable[str]) -> int:
             continue
         count += 1
         parent, _, child = name.rpartition(".")
-        package = sys.modules.get(parent)
-        if package is not None and vars(package).get(child) is module:
-            delattr(package, child)
+        namespace = _namespace(sys.modules.get(parent))
+        if namespace.get(child) is module:
+            del namespace[child]
     _forget_folders()
     return count
+
+
+def _namespace(package: object) -> dict[str, Any]:
+    """Of whatever stands in ``sys.modules``, past any code of its own that would forbid it."""
+    try:
+        namespace = object.__getattribute__(package, "__dict__")
+    except AttributeError:
+        return {}
+    return namespace if type(namespace) is dict else {}
 
 
 def _forget_folders() -> None:

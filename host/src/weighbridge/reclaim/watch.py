@@ -7,7 +7,7 @@ import sys
 import weakref
 from collections.abc import Iterable
 from types import FunctionType, ModuleType
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, TypeGuard
 
 import attrs
 
@@ -29,9 +29,7 @@ def namespaces(modules: Iterable[str]) -> frozenset[int]:
     Not the names: after a reload the old and the new generation have the same ones.
     """
     found = (sys.modules.get(name) for name in modules)
-    return frozenset(
-        id(ModuleType.__getattribute__(module, "__dict__")) for module in found if isinstance(module, ModuleType)
-    )
+    return frozenset(id(ModuleType.__getattribute__(module, "__dict__")) for module in found if _is_module(module))
 
 
 def watch_code(modules: Iterable[str]) -> list[Watched]:
@@ -42,9 +40,7 @@ def watch_code(modules: Iterable[str]) -> list[Watched]:
     names = frozenset(modules)
     spaces = namespaces(names)
     watched = [
-        Watched("module", name, weakref.ref(module))
-        for name in names
-        if isinstance(module := sys.modules.get(name), ModuleType)
+        Watched("module", name, weakref.ref(module)) for name in names if _is_module(module := sys.modules.get(name))
     ]
     for thing in gc.get_objects():
         kind = type(thing)
@@ -54,15 +50,28 @@ def watch_code(modules: Iterable[str]) -> list[Watched]:
             if id(thing.__globals__) in spaces:
                 watched.append(Watched("function", f"{thing.__module__}.{thing.__qualname__}", weakref.ref(thing)))
         elif issubclass(kind, type) and (home := defined_in(thing)) in names:
-            name = f"{home}.{type.__getattribute__(thing, '__qualname__')}"
-            watched.append(Watched("class", name, weakref.ref(thing)))
+            watched.append(Watched("class", f"{home}.{qualified(thing)}", weakref.ref(thing)))
     return watched
+
+
+def _is_module(thing: object) -> TypeGuard[ModuleType]:
+    """Not ``isinstance``: that asks a lazy object for its class, which runs its code."""
+    return issubclass(type(thing), ModuleType)
 
 
 def defined_in(cls: type) -> str | None:
     """The module that a class was defined in, past any metaclass."""
-    home = type.__getattribute__(cls, "__dict__").get("__module__")
+    try:
+        home = type.__dict__["__module__"].__get__(cls)
+    except AttributeError:
+        return None
     return home if isinstance(home, str) else None
+
+
+def qualified(cls: type) -> str:
+    """The qualified name of a class, past any metaclass."""
+    name: str = type.__dict__["__qualname__"].__get__(cls)
+    return name
 
 
 def watch(kind: Kind, thing: object) -> Watched:
@@ -71,7 +80,7 @@ def watch(kind: Kind, thing: object) -> Watched:
     :raises TypeError: if it has no weak references.
     """
     cls = type(thing)
-    return Watched(kind, f"{cls.__module__}.{cls.__qualname__}", weakref.ref(thing))
+    return Watched(kind, f"{defined_in(cls)}.{qualified(cls)}", weakref.ref(thing))
 
 
 def survivors(watched: Iterable[Watched]) -> list[Watched]:

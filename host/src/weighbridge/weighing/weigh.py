@@ -21,15 +21,14 @@ def weigh(
 ) -> Weighing:
     """Weigh one plugin in fresh interpreters: one that traces and unloads, then `rounds` that only take the time.
 
-    The one that traces comes first, so that the others find compiled bytecode on disk. One that can be loaded but not
-    unloaded is timed all the same.
+    The one that traces comes first, so that the others find compiled bytecode on disk.
 
     :param timeout_seconds: for each interpreter.
     """
     task = _task("trace", candidate, settings=dict(settings or {}))
     answer = run_task(task, timeout_seconds=timeout_seconds)
     weighing = _weighing(candidate, answer)
-    if weighing.traced_bytes is None:
+    if weighing.status != "ok":
         return weighing
     timings = []
     for _ in range(rounds):

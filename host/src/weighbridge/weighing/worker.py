@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import attrs
-from weighbridge_hookspecs import GROUP, Candidate, LoadFailed, UnloadTimeout, WeighbridgeError, hooks
+from weighbridge_hookspecs import GROUP, Candidate, LoadFailed, WeighbridgeError, hooks
 
 from ..accounting.account import Account
 from ..host import Host, MeterName
@@ -114,17 +114,11 @@ def _trace(task: dict[str, Any]) -> dict[str, Any]:
     tracemalloc.start(1)  # stays on over the unload, which the gate alone does not
     host = _host(task, "gate")
     account = host.load(task["name"])
-    brought = {
+    receipt = host.unload(task["name"], dependencies=True)
+    return {
         "traced_bytes": _brought(account),
         "stdlib_bytes": account.stdlib_bytes,
         "modules": account.modules,
-    }
-    try:
-        receipt = host.unload(task["name"], dependencies=True)
-    except WeighbridgeError as error:
-        return {**brought, "status": "failed", "error": str(error)}
-    return {
-        **brought,
         "reclaimed_bytes": receipt.reclaimed_bytes,
         "reclaimed_share": receipt.reclaimed_share,
         "survivors": [attrs.asdict(one) for one in receipt.survivors],
@@ -171,10 +165,7 @@ def _check(task: dict[str, Any]) -> dict[str, Any]:
     for _ in range(task["rounds"]):
         rounds.loaded(host.load(name))
         implemented = _implemented(host, name)
-        try:
-            rounds.unloaded(host.unload(name, dependencies=True))
-        except UnloadTimeout as error:
-            rounds.problems.append(error.message)
+        rounds.unloaded(host.unload(name, dependencies=True))
         if rounds.problems:
             break
     findings = list(_findings(host.candidate(name), rounds, implemented))
