@@ -300,11 +300,13 @@ def harbour(monkeypatch: pytest.MonkeyPatch) -> Any:
     return module
 
 
-# threading.excepthook passes over SystemExit, pytest's does not
-stops_threads = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+@pytest.fixture
+def plain_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python passes over a SystemExit that ends a thread; pytest reports it."""
+    monkeypatch.setattr(threading, "excepthook", threading.__excepthook__)
 
 
-@stops_threads
+@pytest.mark.usefixtures("plain_threads")
 def test_a_thread_that_outlives_its_module_is_stopped(
     weighbridge_host: IsolatedHost, temporary_plugin: TemporaryPlugin
 ) -> None:
@@ -320,7 +322,7 @@ def test_a_thread_that_outlives_its_module_is_stopped(
     assert str(error) == "bad: importing weighbridge_bad:Plugin failed: RuntimeError: out of oil"
 
 
-@stops_threads
+@pytest.mark.usefixtures("plain_threads")
 def test_a_thread_that_cannot_be_stopped_is_named(
     weighbridge_host: IsolatedHost, temporary_plugin: TemporaryPlugin, harbour: Any
 ) -> None:

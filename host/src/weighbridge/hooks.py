@@ -122,7 +122,8 @@ class Hooks:
 
     def _registration(self, name: str) -> Registration:
         implemented = self.implemented(name)
-        unknown = tuple(hook for hook in implemented if not getattr(self.relay, hook).has_spec())
+        needed = {hook for hook, impl in self._of(name) if not impl.optionalhook}
+        unknown = tuple(hook for hook in implemented if hook in needed and not getattr(self.relay, hook).has_spec())
         return Registration(name, implemented, unknown)
 
     def _of(self, name: str) -> Iterator[tuple[str, pluggy.HookImpl]]:

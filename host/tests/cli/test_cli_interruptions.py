@@ -147,7 +147,7 @@ def is_gone(pid: int) -> bool:
 # --- weigh ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_weighing_leaves_nothing_behind(start: Start, number: signal.Signals) -> None:
     """No interpreter, no process that a plugin forked, no temporary folder; one line, and a shell's exit code."""
     weigh = start("weigh", hangs=HANGS)

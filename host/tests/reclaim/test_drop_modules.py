@@ -96,7 +96,7 @@ def test_what_is_not_there_is_not_counted() -> None:
 
 
 def test_a_package_that_forbids_it_stops_nothing() -> None:
-    """Whatever stands in for the parent, a lazy module or an object of its own, is not asked, and the rest is dropped."""
+    """Whatever stands in for the parent, a lazy module or an object without attributes, is not asked."""
 
     class Hostile(ModuleType):
         def __getattribute__(self, name: str) -> Any:

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -16,7 +16,6 @@ from weighbridge_hookspecs import ConfigurationError
 
 from weighbridge.cli.app import run
 from weighbridge.fabricate import write_distribution
-from weighbridge.weighing import environment as environment_module
 from weighbridge.weighing.environment import Environment
 
 MANIFEST = '[plugin]\nsummary = "A beacon"\n[memory]\nload = "1 MiB"\npeak = "2 MiB"\n'
@@ -61,6 +60,21 @@ def _like_a_fresh_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
 def environment(tmp_path_factory: pytest.TempPathFactory) -> Environment:
     """One for all wheels that cannot be installed."""
     return Environment.create(tmp_path_factory.mktemp("environment") / "venv")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def without_pip(tmp_path_factory: pytest.TempPathFactory) -> Iterator[subprocess.Popen[str]]:
+    """An environment made where there is no pip: that takes a while, so it is begun while the others are tested."""
+    code = """
+import sys
+from pathlib import Path
+from weighbridge.weighing import environment
+environment.find_spec = lambda name: None
+print((environment.Environment.create(Path(sys.argv[1])).site / "pip").is_dir())
+"""
+    command = [sys.executable, "-c", code, str(tmp_path_factory.mktemp("without-pip") / "venv")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, encoding="utf-8") as process:
+        yield process
 
 
 # --- what can be installed --------------------------------------------------------------------------------------------
@@ -155,11 +169,10 @@ def test_a_file_that_is_no_wheel_is_not_taken_for_a_name(tmp_path: Path, capsys:
 # --- where there is no pip --------------------------------------------------------------------------------------------
 
 
-def test_where_there_is_no_pip_python_brings_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_there_is_no_pip_python_brings_its_own(without_pip: subprocess.Popen[str]) -> None:
     """As in an environment that uv has made."""
-    monkeypatch.setattr(environment_module, "find_spec", lambda name: None)
-    made = Environment.create(tmp_path / "venv")
-    assert (made.site / "pip").is_dir()
+    out, _ = without_pip.communicate()
+    assert (without_pip.returncode, out) == (0, "True\n")
 
 
 def test_where_python_has_none_either_the_advice_is_to_install_it(

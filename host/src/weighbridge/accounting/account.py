@@ -42,7 +42,7 @@ class Account:
     """Memory that Python cannot see: charges and what the plugin reports; None if its report failed."""
     charges: Mapping[str, int]
     held_bytes: int
-    """``live_bytes`` if known, else ``traced_bytes``, plus ``native_bytes``; what counts against its promise."""
+    """``live_bytes`` if known, else ``traced_bytes``, else all that its load took, plus ``native_bytes``."""
     live_bytes: int | None
     """Python memory now, by traceback; None unless the meter is ``trace``."""
     peak_bytes: int

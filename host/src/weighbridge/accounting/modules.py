@@ -248,8 +248,8 @@ class ModuleBooks:
     def leave(self, plugin: str, *, dependencies: bool, drop: bool = True) -> Departure:
         """Strike `plugin` off, and tell which modules may be dropped from ``sys.modules`` now; those are off the books.
 
-        Modules of the standard library stay, and so do those that others use. Dependencies go only if asked, if
-        nothing outside refers to them, and if the whole package is pure Python. With `drop` false nothing goes.
+        Modules of the standard library stay, so do those that others use, and packages with a compiled module.
+        Dependencies go only if asked, and if nothing outside refers to them. With `drop` false nothing goes.
         What has left ``sys.modules`` already is among those that may be dropped: it has to die, too.
         """
         mine = [name for name, entry in self._entries.items() if plugin in entry.users and entry.kind != "stdlib"]
@@ -277,7 +277,9 @@ class ModuleBooks:
     def _staying(self, idle: set[str], *, dependencies: bool) -> dict[str, Kept]:
         """Which of the modules that nobody uses any more stay all the same."""
         optional = {name for name in idle if self._entries[name].kind == "dependency"}
-        return _bound(optional, idle) if dependencies else dict.fromkeys(optional, _UNASKED)
+        compiled = {_top(name) for name in idle - optional if is_extension(sys.modules.get(name))}
+        own: dict[str, Kept] = {name: "compiled" for name in idle - optional if _top(name) in compiled}
+        return own | (_bound(optional, idle - own.keys()) if dependencies else dict.fromkeys(optional, _UNASKED))
 
     def traced_bytes(self, names: Iterable[str]) -> int:
         """What the modules called `names` weigh together, as far as it was measured."""

@@ -5,6 +5,7 @@ Standard output has results and nothing else; what went wrong goes to standard e
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
@@ -155,18 +156,19 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     the table is as wide as it needs to be, and has no colours.
     """
     every = [[one_line(cell) for cell in row] for row in rows]
-    console = make_console(None if is_terminal(sys.stdout) else _width(make_table(columns, every)))
-    with console.capture() as captured:
-        console.print(fitting(columns, every, console.width))
-    for line in captured.get().splitlines():
+    terminal, lines = is_terminal(sys.stdout), io.StringIO()
+    width = None if terminal else _width(make_table(columns, every))
+    console = make_console(file=lines, width=width, force_terminal=terminal)
+    console.print(fitting(columns, every, console.width))
+    for line in lines.getvalue().splitlines():
         say(line.rstrip())
 
 
-def make_console(width: int | None = None) -> Console:
-    """A console on standard output; ``NO_COLOR`` takes bold letters away, too: https://no-color.org."""
+def make_console(**options: Any) -> Console:
+    """A console; ``NO_COLOR`` takes bold letters away, too: https://no-color.org."""
     from rich.console import Console
 
-    return Console(width=width, highlight=False, color_system=None if os.environ.get("NO_COLOR") else "auto")
+    return Console(highlight=False, color_system=None if os.environ.get("NO_COLOR") else "auto", **options)
 
 
 def fitting(columns: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> RenderableType:
@@ -225,12 +227,10 @@ def progress(what: str, total: int) -> Iterator[Callable[[str], None]]:
     if not is_terminal(sys.stderr) or os.environ.get("TERM") == "dumb":
         yield lambda _: None
         return
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    console = Console(stderr=True, color_system=None if os.environ.get("NO_COLOR") else "auto")
-    with Progress(*columns, console=console, transient=True) as bar:
+    with Progress(*columns, console=make_console(stderr=True), transient=True) as bar:
         task = bar.add_task(what, total=total)
         started = False
 

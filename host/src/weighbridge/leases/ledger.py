@@ -95,6 +95,11 @@ class LeaseLedger:
             self._closed = not self._leases
             return next(reversed(self._leases), None)
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether everything was taken back."""
+        return self._closed
+
     def statistics(self) -> LedgerStatistics:
         """What is held now."""
         with self._lock:

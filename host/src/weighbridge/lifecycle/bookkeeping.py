@@ -70,11 +70,13 @@ class Bookkeeper:
         split = self.books.split(plugin.name)
         traced = plugin.weighing.traced_bytes if plugin.weighing else None
         own = None if traced is None else traced - split.shared_brought_bytes - split.stdlib_bytes + split.adopted_bytes
-        live = attribution.by_plugin.get(plugin.name, 0) if attribution else None
+        # what the standard library took for its own modules stands on a line of its own
+        live = attribution.by_plugin.get(plugin.name, 0) - split.stdlib_bytes if attribution else None
         reported = self.hooks.report_memory(plugin.name)
         plugin.reported_bytes = reported or 0
         native = None if reported is None else plugin.charges.total_bytes + reported
-        held = plugin.stranded_bytes if plugin.state is State.STRANDED else _first(live, own) + (native or 0)
+        python = next(figure for figure in (live, own, plugin.weighed_bytes) if figure is not None)
+        held = plugin.stranded_bytes if plugin.state is State.STRANDED else python + (native or 0)
         plugin.peak_bytes = max(plugin.peak_bytes, held)
         manifest = plugin.candidate.manifest
         return Account(
@@ -100,8 +102,3 @@ class Bookkeeper:
             declared_load_bytes=manifest.load_bytes if manifest else None,
             declared_peak_bytes=manifest.peak_bytes if manifest else None,
         )
-
-
-def _first(*figures: int | None) -> int:
-    """The first that is known; 0 if none is."""
-    return next((figure for figure in figures if figure is not None), 0)

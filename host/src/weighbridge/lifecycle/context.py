@@ -80,6 +80,8 @@ class HostContext:
 
     def track(self, obj: T) -> T:
         """Watch `obj`: if it outlives the plugin, the receipt names it."""
+        if self._leases.is_closed:
+            raise self._closed("watch of an object", type(obj).__name__)
         try:
             self._tracked.append(watch("tracked", obj))
         except TypeError:
@@ -111,7 +113,10 @@ class HostContext:
             return self._leases.lend(kind, label, undo)
         except RuntimeError:
             pass
-        raise ContextClosed(
+        raise self._closed(kind, label)
+
+    def _closed(self, kind: str, label: str) -> ContextClosed:
+        return ContextClosed(
             f"asked for a {kind} ({label!r}) after it was unloaded",
             plugin=self._name,
             step="lease",

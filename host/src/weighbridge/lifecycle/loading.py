@@ -96,7 +96,7 @@ class Loader:
         if not plugin.traced_since_load and end.traced_bytes is not None:
             trim()  # the tracer's own tables are not the plugin's
         weighing = LoadWeighing(
-            traced_bytes=None if end.traced_bytes is None else end.traced_bytes - (start.traced_bytes or 0),
+            traced_bytes=_difference(start.traced_bytes, end.traced_bytes),
             blocks=end.blocks - start.blocks,
             resident_bytes=self.memory.resident_bytes() - resident,
             import_seconds=progress.import_seconds,
@@ -180,6 +180,13 @@ class Loader:
         departure = self.books.leave(plugin.name, dependencies=True)
         drop_modules(departure.dropped)
         residue.extend(f"the compiled module {name!r} stays" for name in departure.compiled)
+
+
+def _difference(start: int | None, end: int | None) -> int | None:
+    """What came on the scales; None if nobody looked, or if the plugin itself stopped or restarted the tracing."""
+    if start is None or end is None or end < start:
+        return None
+    return end - start
 
 
 def _abandoned(own: str) -> frozenset[int]:

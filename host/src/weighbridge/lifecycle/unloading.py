@@ -10,7 +10,7 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import FunctionType, ModuleType
-from typing import Final
+from typing import Any, Final
 
 import attrs
 from weighbridge_hookspecs import UnloadRefused, UnloadTimeout
@@ -40,6 +40,8 @@ class _Course:
     watch_bytes: int = 0
     """What the list of what is watched weighs: the meter must not measure itself."""
     watch_blocks: int = 0
+    finalizers: bool = False
+    """Whether a class of the plugin's has a ``__del__``."""
     departure: Departure = attrs.field(factory=lambda: Departure((), {}))
     survivors: list[Survivor] = attrs.field(factory=list)
     interrupted: bool = False
@@ -62,6 +64,11 @@ class _Course:
     def has_failed(self, *names: str) -> bool:
         """Whether something went wrong in one of the steps called `names`."""
         return any(step.failures for step in self.steps if step.name in names)
+
+    @property
+    def had_to_go(self) -> int:
+        """How many things had to go, those among them that nobody even tried to drop."""
+        return len(self.watched) + len(self.departure.compiled) + len(self.departure.declared) + self.has_failed("drop")
 
     @property
     def failures(self) -> tuple[str, ...]:
@@ -129,7 +136,7 @@ class Unloader:
         traced_before = before.traced_bytes if comparable else None
         traced_after = None if traced_before is None else (after.traced_bytes or 0) - course.watch_bytes
         reclaimed = None if traced_before is None or traced_after is None else traced_before - traced_after
-        self._settle(plugin, course, state, held_bytes if reclaimed is None else max(0, (expected or 0) - reclaimed))
+        self._settle(plugin, course, state, held_bytes if expected is None else max(0, expected - (reclaimed or 0)))
         if course.interrupted:
             raise KeyboardInterrupt(f"while unloading {plugin.name}, which is {state}")
         return Receipt(
@@ -137,7 +144,7 @@ class Unloader:
             distribution=plugin.candidate.distribution,
             version=plugin.candidate.version,
             state="stranded" if course.survivors else "unloaded",
-            reason=plugin.reason,
+            reason=reason,
             held_bytes=held_bytes,
             traced_before_bytes=traced_before,
             traced_after_bytes=traced_after,
@@ -150,7 +157,7 @@ class Unloader:
             modules_dropped=len(course.departure.dropped),
             modules_kept=tuple(f"{name} ({why})" for name, why in sorted(course.departure.kept.items())),
             leases_revoked=course.revoked,
-            watched=len(course.watched),
+            watched=course.had_to_go,
             survivors=tuple(course.survivors),
             failures=course.failures,
             steps=tuple(course.steps),
@@ -224,16 +231,14 @@ class Unloader:
         """Let go of the plugin and its modules; the traced bytes that have to come back, None if not known."""
         expected = None
         with course.step("drop"):
-            brought = self._brought_bytes(plugin)
+            brought = plugin.weighing.traced_bytes if plugin.weighing else None
             try:
                 course.departure = self.books.leave(plugin.name, dependencies=dependencies, drop=plugin.is_unloadable)
                 self._watch(plugin, course)
             finally:
                 plugin.thing = plugin.scalable = None
                 drop_modules(course.departure.dropped)
-            # what could not go although it was asked to counts against the share that came back
-            excused = [name for name, why in course.departure.kept.items() if why not in ("compiled", "declared")]
-            expected = None if brought is None else max(0, brought - self.books.traced_bytes(excused))
+            expected = None if brought is None else max(0, brought - course.departure.excused_bytes)
         return expected
 
     def _watch(self, plugin: Plugin, course: _Course) -> None:
@@ -242,18 +247,17 @@ class Unloader:
         # classes are found by name, so those that an earlier generation left behind are among them: they are known
         known = {id(one.reference) for one in plugin.stranded}
         course.watched += [one for one in watched if id(one.reference) not in known]
+        course.finalizers = any(one.kind == "class" and _has_finalizer(one.reference()) for one in watched)
         full = read()
         course.watch_bytes = (full.traced_bytes or 0) - (empty.traced_bytes or 0)
         course.watch_blocks = full.blocks - empty.blocks
 
-    def _brought_bytes(self, plugin: Plugin) -> int | None:
-        """Traced bytes that its load brought in, without the standard library's."""
-        if plugin.weighing is None or plugin.weighing.traced_bytes is None:
-            return None
-        stdlib = [weight.name for weight, kind, _ in self.books.of(plugin.name) if kind == "stdlib"]
-        return plugin.weighing.traced_bytes - self.books.traced_bytes(stdlib)
-
     def _verify(self, plugin: Plugin, course: _Course) -> list[Survivor]:
+        if course.finalizers:
+            # one that brings its object back does so when the weak references are cleared: the classes tell
+            # https://docs.python.org/3/library/weakref.html#weakref.ref
+            known = {id(one.reference) for one in (*course.watched, *plugin.stranded)}
+            course.watched += [one for one in watch_code(course.departure.dropped) if id(one.reference) not in known]
         alive = survivors(course.watched)
         compiled = [Survivor(kind="module", name=name, tie=_COMPILED, chain=()) for name in course.departure.compiled]
         declared = [Survivor(kind="module", name=name, tie=_DECLARED, chain=()) for name in course.departure.declared]
@@ -290,7 +294,7 @@ class Unloader:
         permanent += [plugin.own] if course.has_failed("drop") else []
         plugin.permanent = tuple(dict.fromkeys([*plugin.permanent, *permanent]))
         count = len(course.survivors)
-        reason = f"{count} of {len(course.watched)} outlived it" if count else plugin.reason
+        reason = f"{count} of {course.had_to_go} outlived it" if count else plugin.reason
         if state is State.UNLOADED and plugin.is_left_behind:
             state, reason = State.STRANDED, "this generation is gone, an earlier one is not"
         self.moved(plugin, state, reason)
@@ -310,6 +314,10 @@ def _is_alone(module: str, name: str, neighbours: list[str]) -> bool:
 
 def _is_below(name: str, module: str) -> bool:
     return name == module or name.startswith(module + ".")
+
+
+def _has_finalizer(cls: Any) -> bool:
+    return "__del__" in type.__getattribute__(cls, "__dict__")
 
 
 def _watch_thing(plugin: Plugin, departure: Departure) -> list[Watched]:

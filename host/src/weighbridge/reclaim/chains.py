@@ -56,7 +56,7 @@ class Chain:
     tie: str
 
 
-NOBODY: Final = Chain((), "no holder that Python can see: a C library, or a reference in compiled code")
+NOBODY: Final = Chain((), "no holder that Python can see: atexit, a C library, or a reference in compiled code")
 TOO_FAR: Final = Chain((), "not found within the limits of the search")
 
 
@@ -122,8 +122,8 @@ class _Search:
 
     def _referrers(self, level: list[int], wanted: set[int]) -> Iterator[object]:
         if len(level) <= _CROWD:
-            things = [self._nodes[key].thing for key in level]
-            self._ours.add(id(things))
+            things = tuple(self._nodes[key].thing for key in level)
+            self._ours.add(id(things))  # the tuple of the arguments, which the call finds from Python 3.13 on
             referrers = gc.get_referrers(*things)
             self._ours.add(id(referrers))
             yield from referrers
