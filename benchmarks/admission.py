@@ -23,9 +23,10 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pluggy
+from weighbridge_hookspecs import Admitted, Refused, Verdict, hookimpl, hookspec
+
 from weighbridge import Host, Weights
 from weighbridge.fabricate import write_distribution
-from weighbridge_hookspecs import Admitted, Refused, Verdict, hookimpl, hookspec
 
 _SOURCE = """
 from weighbridge_hookspecs import hookimpl

@@ -11,9 +11,8 @@ class Hooks:
     """The application's own hooks: what its plugins may implement besides those of Weighbridge."""
 
     @hookspec
-    def greet(self, name: str) -> str:
-        """Welcome `name`, in one line."""
-        raise NotImplementedError
+    def greet(self, name: str) -> str | None:
+        """Welcome `name`, in one line; None to say nothing."""
 
 
 class Welcome:
@@ -42,7 +41,7 @@ def main() -> None:
             print(line)
         for account in host.accounts().plugins:
             print(f"{account.plugin} holds {format_bytes(account.held_bytes)}, and {dict(account.leases)} on lease")
-        for outcome in report.loaded:
+        for outcome in reversed(report.loaded):
             receipt = host.unload(outcome.name)
             print(f"{receipt.plugin} is {receipt.state}, {len(receipt.survivors)} of {receipt.watched} things survived")
 

@@ -270,6 +270,76 @@ def test_a_finder_of_somebody_elses_is_asked(site: Site, monkeypatch: pytest.Mon
     sys.meta_path.remove(finder)
 
 
+def test_what_nobody_finds_is_not_found(site: Site) -> None:
+    """A missing module is a ModuleNotFoundError as without the recorder, and is on no books."""
+    with ImportRecorder() as recorder:
+        with pytest.raises(ModuleNotFoundError, match="No module named 'never_written'"):
+            importlib.import_module("never_written")
+        assert recorder.brought() == ()
+
+
+class Unwritable:
+    """A loader that allows no attribute of its own."""
+
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> None:
+        """Let Python make it."""
+
+    def exec_module(self, module: ModuleType) -> None:
+        vars(module)["answer"] = 42
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(name)
+
+
+class Slotted(Unwritable):
+    __slots__ = ()
+
+
+class Old:
+    """A loader from before ``exec_module``."""
+
+    def load_module(self, name: str) -> ModuleType:
+        module = sys.modules[name] = ModuleType(name)
+        vars(module)["answer"] = 42
+        return module
+
+
+@pytest.mark.filterwarnings("ignore:.*load_module:DeprecationWarning", "ignore:.*exec_module:ImportWarning")
+@pytest.mark.parametrize("loader", [Unwritable(), Slotted(), Old()], ids=lambda loader: type(loader).__name__)
+def test_a_loader_that_takes_no_scale_loads_as_ever(site: Site, monkeypatch: pytest.MonkeyPatch, loader: Any) -> None:
+    """Where no scale can be put on, the module is imported and brought, unweighed."""
+
+    class Finder:
+        @staticmethod
+        def find_spec(name: str, path: object = None, target: object = None) -> importlib.machinery.ModuleSpec | None:
+            return importlib.machinery.ModuleSpec(name, loader) if name == "from_nowhere" else None
+
+    finder = Finder()
+    monkeypatch.setattr(sys, "meta_path", [finder, *sys.meta_path])
+    brought = recorded("from_nowhere")
+    assert sys.modules["from_nowhere"].answer == 42
+    assert (brought["from_nowhere"].traced_bytes, brought["from_nowhere"].seconds) == (None, None)
+    sys.meta_path.remove(finder)
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="Python 3.12 skips finders without find_spec")
+@pytest.mark.filterwarnings("ignore:.*find_spec:ImportWarning")
+def test_a_finder_from_before_find_spec_is_left_to_python(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What stands behind an old finder is found by Python itself, unweighed."""
+
+    class Finder:
+        @staticmethod
+        def find_module(name: str, path: object = None) -> None:
+            """Find nothing."""
+
+    site.write(plain="")
+    finder: Any = Finder()
+    monkeypatch.setattr(sys, "meta_path", [finder, *sys.meta_path])
+    brought = recorded("plain")
+    assert brought["plain"].seconds is None
+    sys.meta_path.remove(finder)
+
+
 # -- what is left ------------------------------------------------------------------------------------------------------
 
 

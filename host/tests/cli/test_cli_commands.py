@@ -310,20 +310,6 @@ def test_check_shows_the_traceback_of_a_plugin_that_cannot_be_loaded(site: Path,
 # --- demo -------------------------------------------------------------------------------------------------------------
 
 
-def test_demo_shows_a_refusal_accounts_and_receipts(site: Path, run: Run) -> None:
-    """The anvil is refused, and is not among the plugins that run."""
-    write_distribution(site, "crane", SOUND, manifest=MANIFEST)
-    done = run("demo")
-    assert (done.code, done.err) == (0, "")
-    assert done.lines[0].startswith("Under a ceiling of 128 MiB, ")
-    assert "crane" in done.lines[0]
-    assert "anvil" not in done.lines[0]
-    assert "anvil: refused: no room: it needs 512.0 MiB" in done.out
-    assert re.search(r"^crane 1\.0 +[\d.]+ KiB", done.out, re.MULTILINE)
-    assert re.search(r"^crane +unloaded", done.out, re.MULTILINE)
-    assert "weighbridge_anvil" not in sys.modules
-
-
 def test_demo_without_a_plugin_says_what_to_install(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """And shows the refusal all the same."""
     monkeypatch.setattr(sys, "path", [str(tmp_path)])

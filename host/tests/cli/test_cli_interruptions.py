@@ -161,12 +161,13 @@ def test_an_interrupted_weighing_leaves_nothing_behind(start: Start, number: sig
 
 @LINUX
 def test_an_interpreter_does_not_outlive_a_weighing_that_was_killed(start: Start) -> None:
-    """Which can do nothing about it any more: the kernel does."""
+    """Which can do nothing about it any more: the kernel does, for the interpreter but not for what it forked."""
     weigh = start("weigh", hangs=HANGS)
-    interpreter, _ = map(int, weigh.wait_for("import").split())
+    interpreter, forked = map(int, weigh.wait_for("import").split())
     weigh.send(signal.SIGKILL)
     assert weigh.finish() == (-signal.SIGKILL, "", "")
     assert is_gone(interpreter)
+    os.kill(forked, signal.SIGKILL)
 
 
 # --- run --------------------------------------------------------------------------------------------------------------

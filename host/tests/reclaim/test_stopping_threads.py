@@ -15,6 +15,9 @@ from weighbridge.reclaim.watch import namespaces
 
 # Python itself passes over a SystemExit that ends a thread; pytest's hook does not, and warns of it.
 stops_threads = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+raises = pytest.mark.skipif(
+    sys.version_info < (3, 12) and bool(sys.gettrace()), reason="Python 3.11 would hang under a tracer"
+)
 SOURCE = """
 import os
 import threading
@@ -114,6 +117,7 @@ def test_a_stack_goes_outwards(lamp: ModuleType) -> None:
 # -- how they end ------------------------------------------------------------------------------------------------------
 
 
+@raises
 @stops_threads
 def test_a_loop_in_python_is_stopped(lamp: ModuleType) -> None:
     """A thread that never looks at anything is ended between two of its instructions."""
@@ -124,6 +128,7 @@ def test_a_loop_in_python_is_stopped(lamp: ModuleType) -> None:
     assert not thread.is_alive()
 
 
+@raises
 @stops_threads
 def test_a_thread_that_is_blocked_in_c_is_named(lamp: ModuleType) -> None:
     """It cannot be ended from outside, which is said; it ends as soon as it is back in Python."""
@@ -139,6 +144,7 @@ def test_a_thread_that_is_blocked_in_c_is_named(lamp: ModuleType) -> None:
     os.close(writing)
 
 
+@raises
 @stops_threads
 def test_a_thread_that_does_not_want_to_end_is_named(lamp: ModuleType) -> None:
     """One that catches even SystemExit goes on, and does not keep the others from being stopped."""

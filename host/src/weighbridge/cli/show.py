@@ -97,7 +97,7 @@ def _receipt(receipt: Receipt, traced: bool) -> Sequence[str]:
         format_bytes(receipt.held_bytes),
         *(reclaimed if traced else ()),
         change(-receipt.reclaimed_resident_bytes),
-        f"-{receipt.modules_dropped}",
+        f"{-receipt.modules_dropped}",
         f"{len(receipt.survivors)} of {receipt.watched}",
         seconds(sum(step.seconds for step in receipt.steps)),
     )
