@@ -1,4 +1,4 @@
-"""What a decision costs: admission with 0, 10 and 50 plugins loaded, and a hook call with and without the host around it.
+"""What a decision costs: admission with 0, 10 and 50 plugins loaded, and a hook call with and without the host.
 
     python benchmarks/admission.py [--rounds 15] [--json]
 

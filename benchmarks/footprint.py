@@ -2,8 +2,8 @@
 
     python benchmarks/footprint.py [--rounds 9] [--json]
 
-Each figure is the median over fresh interpreters, taken from the process itself (``/proc/self/statm``, or psutil) at the
-end of what the row says. The goal is at most 8 MiB more than pluggy alone.
+Each figure is the median over fresh interpreters, taken from the process itself (``/proc/self/statm``, or psutil) at
+the end of what the row says. The goal is at most 8 MiB more than pluggy alone.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ ROWS = {
     "the scan of entry points": "from weighbridge.discovery.entry_points import scan; scan(('weighbridge',))",
     "Host().discover()": "from weighbridge import Host; host = Host(); host.discover()",
     "Host('1 GiB').load('lantern')": "from weighbridge import Host; host = Host('1 GiB'); host.load('lantern')",
-    "the same, meter='process'": "from weighbridge import Host; host = Host('1 GiB', meter='process'); host.load('lantern')",
+    "the same, meter='process'": (
+        "from weighbridge import Host; host = Host('1 GiB', meter='process'); host.load('lantern')"
+    ),
 }
 _REPORT = """
 try:

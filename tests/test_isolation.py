@@ -221,7 +221,8 @@ def test_a_module_that_lies_comes_and_goes_like_any_other(
     temporary_plugin("trader", TRADER)
     before = set(sys.modules)
     temporary_plugin("liar", {"__init__.py": source, "part.py": ""})
-    (outcome,) = (lambda report: report.loaded + report.failed)(host.load_all(["liar"]))
+    report = host.load_all(["liar"])
+    (outcome,) = report.loaded + report.failed
     assert "could not be undone" not in outcome.reason
     if outcome.state == "active":
         assert host.accounts().plugins
@@ -402,39 +403,41 @@ def test_two_hosts_may_load_at_once(temporary_plugin: TemporaryPlugin, harbour: 
 def test_an_import_of_another_thread_is_not_disturbed(
     host: IsolatedHost, temporary_plugin: TemporaryPlugin, harbour: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is under way while a load begins and ends, and finds its module all the same; the module is nobody's."""
-    asked, answer = threading.Event(), threading.Event()
-
-    class Pondering:
-        def find_spec(self, name: str, path: object = None, target: object = None) -> None:
-            if name == "elsewhere":
-                asked.set()
-                answer.wait()
-
-    finders = list(sys.meta_path)
-    place = next(place for place, one in enumerate(finders) if getattr(one, "__name__", "") == "PathFinder")
-    monkeypatch.setattr(sys, "meta_path", [*finders[:place], Pondering(), *finders[place:]])
+    """It goes from finder to finder while a load ends, and comes to its module all the same, which is nobody's."""
     (tmp_path / "elsewhere.py").write_text("")
     monkeypatch.syspath_prepend(str(tmp_path))
     temporary_plugin("slow", "import harbour\nharbour.inside.set()\nharbour.go.wait()\n" + GOOD)
     host.discover()
+    paused, resume = threading.Event(), threading.Event()
     found: list[object] = []
 
+    def pause(frame: FrameType, event: str, argument: object) -> Any:
+        """When the finder before the one that knows the module has been asked."""
+        bootstrap = frame.f_code.co_filename == "<frozen importlib._bootstrap>"
+        asked = frame.f_back.f_locals.get("finder") if frame.f_back and frame.f_code.co_name == "__exit__" else None
+        if bootstrap and event == "return" and getattr(asked, "__name__", "") == "FrozenImporter":
+            paused.set()
+            resume.wait()
+        return pause
+
     def look() -> None:
+        sys.settrace(pause)
         try:
             found.append(importlib.import_module("elsewhere").__name__)
         except ImportError as error:
-            found.append(error)
+            found.append(str(error))
+        finally:
+            sys.settrace(None)
 
     loading = threading.Thread(target=host.load, args=("slow",))
     looking = threading.Thread(target=look)
     loading.start()
     harbour.inside.wait()
     looking.start()
-    asked.wait()
+    paused.wait()
     harbour.go.set()
     loading.join()
-    answer.set()
+    resume.set()
     looking.join()
     sys.modules.pop("elsewhere", None)
     assert found == ["elsewhere"]
@@ -556,9 +559,13 @@ def test_an_unload_does_not_break_what_another_thread_is_building(
     building.start()
     started.wait()
 
+    walks: list[FrameType] = []
+
     def let_it_go_on(frame: FrameType, event: str, argument: object) -> None:
-        """In the middle of the walk, at the first object that is looked at."""
-        if event == "c_call" and argument is issubclass and not resume.is_set():
+        """In the middle of the walk over all objects, when it calls something for one of them."""
+        if event == "c_return" and argument is gc.get_objects:
+            walks.append(frame)
+        elif event == "c_call" and frame in walks and not resume.is_set():
             resume.set()
             building.join()
 
@@ -569,6 +576,7 @@ def test_an_unload_does_not_break_what_another_thread_is_building(
         sys.setprofile(None)
         resume.set()
         building.join()
+        walks.clear()
     assert built == [100]
 
 

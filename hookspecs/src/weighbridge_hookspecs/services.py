@@ -1,8 +1,8 @@
 """Protocols of what a plugin leases from its host.
 
-A plugin gets everything it holds from its :class:`PluginContext`. Each call below is a lease: the host can take it back,
-and does so in reverse order when the plugin is unloaded, whatever the plugin does. Protocols only: the host builds the
-objects, and a test may build its own.
+A plugin gets everything it holds from its :class:`PluginContext`. Each call below is a lease: the host can take it
+back, and does so in reverse order when the plugin is unloaded, whatever the plugin does. Protocols only: the host
+builds the objects, and a test may build its own.
 """
 
 from __future__ import annotations

@@ -14,20 +14,16 @@ from fnmatch import fnmatchcase
 from types import MappingProxyType, ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
-import attrs
 from weighbridge_hookspecs import (
     GROUP,
     AdmissionDeferred,
     AdmissionRefused,
-    AdmissionRequest,
-    Admitted,
     AlreadyLoaded,
     BudgetView,
     Candidate,
     CleanupFailed,
     ConfigurationError,
     ConflictingPlugin,
-    Deferred,
     Event,
     LoadFailed,
     MissingRequirement,
@@ -35,7 +31,6 @@ from weighbridge_hookspecs import (
     NotLoaded,
     PluginBlocked,
     PluginIncompatible,
-    Refused,
     UnloadRefused,
     Verdict,
     WeighbridgeError,
@@ -49,9 +44,10 @@ from .admission.budget import Budget
 from .admission.gatekeeper import Gatekeeper
 from .admission.weights import Weights
 from .discovery.candidates import Discovery, discover
-from .hooks import Hooks, PolicyFailed
+from .hooks import Hooks
 from .leases.capabilities import CapabilityRegistry
 from .leases.schedule import Scheduler
+from .lifecycle.admitting import Doorkeeper
 from .lifecycle.bookkeeping import Bookkeeper
 from .lifecycle.dormant import make_stub, may_sleep
 from .lifecycle.loading import Loader
@@ -116,7 +112,6 @@ class Host:
         self._busy: tuple[str, str] | None = None
         self._roster = Roster()
         self._registered: set[str] = set()
-        self._deferred: dict[str, _Waiting] = {}
         self._receipts: dict[str, Receipt] = {}
         self._counts: Counter[str] = Counter()
         self._closed = False
@@ -128,7 +123,7 @@ class Host:
         self._capabilities = CapabilityRegistry()
         self._bookkeeper = Bookkeeper(self._hooks, self._books, self._meter, self._roster.plugins, self._roster.held)
         self._pressure = Pressure(self._hooks, self._memory, self._bookkeeper.held_bytes, self._shortfall)
-        self._gatekeeper = Gatekeeper(
+        gatekeeper = Gatekeeper(
             self._hooks,
             Weights() if weights is None else weights,
             self.budget,
@@ -136,6 +131,7 @@ class Host:
             self._pressure.make_room,
             policy_seconds,
         )
+        self._doorkeeper = Doorkeeper(gatekeeper, self._hooks, self._moved)
         self._loader = Loader(
             self._hooks,
             self._books,
@@ -286,7 +282,7 @@ class Host:
         """What admission would say to a load now, without loading anything (a dry run)."""
         with self._lock:
             plugin = self._find(name)
-            return self._judge(plugin, priority=priority, defer=False, dry_run=True)[1]
+            return self._doorkeeper.judge(plugin, priority=priority, defer=False, dry_run=True)[1]
 
     def _shortfall(self, needs_bytes: int) -> int:
         budget = self.budget()
@@ -300,48 +296,6 @@ class Host:
             peak_bytes=manifest.peak_bytes if manifest else None,
             held_bytes=plugin.held_bytes,
             headroom_bytes=budget.headroom_bytes if budget else None,
-        )
-
-    def _judge(
-        self, plugin: Plugin, *, priority: int, defer: bool, dry_run: bool
-    ) -> tuple[AdmissionRequest | None, Verdict]:
-        try:
-            request = self._gatekeeper.request(plugin.candidate, priority=priority, defer=defer, dry_run=dry_run)
-        except PolicyFailed as error:
-            advice = f"Mend or unload {error.plugin}"
-            return None, Refused(reason=f"the policy {error.plugin!r} failed: {error.message}", advice=advice)
-        if not dry_run:
-            plugin.estimate_bytes = request.estimate_bytes
-        return request, self._gatekeeper.decide(request)
-
-    def _admit(self, plugin: Plugin, *, priority: int, defer: bool) -> tuple[str, ...]:
-        """Let the plugin in, or raise; the warnings of the policies."""
-        request, verdict = self._judge(plugin, priority=priority, defer=defer, dry_run=False)
-        if isinstance(verdict, Admitted):
-            self._moved(plugin, State.ADMITTED, "")
-            return verdict.warnings
-        if isinstance(verdict, Deferred) and request is not None:
-            self._moved(plugin, State.DEFERRED, verdict.reason)
-            # one that waits already keeps its place among those of the same priority
-            self._deferred[plugin.name] = _Waiting(asked=priority, granted=request.priority)
-            raise AdmissionDeferred(
-                f"deferred: {verdict.reason}",
-                plugin=plugin.name,
-                needs_bytes=request.needs_bytes,
-                headroom_bytes=request.headroom_bytes,
-                advice="It is tried again when another plugin is unloaded",
-            )
-        assert isinstance(verdict, Refused)
-        self._deferred.pop(plugin.name, None)
-        self._moved(plugin, State.REFUSED, verdict.reason)
-        self._counts["refusals"] += 1
-        self._hooks.event(Event(kind="refusal", plugin=plugin.name, reason=verdict.reason, bytes=verdict.needs_bytes))
-        raise AdmissionRefused(
-            f"refused: {verdict.reason}",
-            plugin=plugin.name,
-            needs_bytes=verdict.needs_bytes,
-            headroom_bytes=verdict.headroom_bytes,
-            advice=verdict.advice,
         )
 
     # --- loading ----------------------------------------------------------------------------------------------------
@@ -464,7 +418,7 @@ class Host:
         self._check_loadable(plugin)
         asleep = plugin.state is State.DORMANT
         try:
-            noted = self._admit(plugin, priority=priority, defer=defer)
+            noted = self._doorkeeper.admit(plugin, priority=priority, defer=defer)
             self._loader.load(plugin)
         except AdmissionRefused:
             self._sleep_on(plugin, asleep)
@@ -474,7 +428,7 @@ class Host:
             raise
         self._counts["loads"] += 1
         plugin.load_number = self._counts["loads"]
-        self._deferred.pop(plugin.name, None)
+        self._doorkeeper.forget(plugin.name)
         self._moved(plugin, State.ACTIVE, "")
         return noted
 
@@ -483,7 +437,7 @@ class Host:
         if plugin.state not in HELD:
             return
         self._hooks.unregister(plugin.name)
-        self._deferred.pop(plugin.name, None)
+        self._doorkeeper.forget(plugin.name)
         self._counts["failures"] += 1
         self._moved(plugin, State.FAILED, error.message if isinstance(error, LoadFailed) else "interrupted")
 
@@ -609,7 +563,7 @@ class Host:
         """
         problems: list[WeighbridgeError] = []
         with self._lock:
-            self._deferred.clear()
+            self._doorkeeper.forget_all()
             for plugin in self._roster.plugins():
                 if plugin.state is State.DORMANT:
                     self._hooks.unregister(plugin.name)
@@ -634,12 +588,12 @@ class Host:
 
     def _retry_deferred(self) -> None:
         """Load what was deferred and fits by now, by priority, then by age."""
-        for name, waiting in sorted(self._deferred.items(), key=lambda item: -item[1].granted):
+        for name, priority in self._doorkeeper.waiting():
             if self._roster[name].state is not State.DEFERRED:
-                self._deferred.pop(name, None)
+                self._doorkeeper.forget(name)
                 continue
             try:
-                self.load(name, priority=waiting.asked, defer=True)
+                self.load(name, priority=priority, defer=True)
             except WeighbridgeError:
                 continue  # its state keeps the reason, and observers were told
 
@@ -670,7 +624,7 @@ class Host:
         return HostStatistics(
             states=MappingProxyType(dict(states)),
             loads=self._counts["loads"],
-            refusals=self._counts["refusals"],
+            refusals=self._doorkeeper.refusals,
             failures=self._counts["failures"],
             unloads=self._counts["unloads"],
             stranded=states[State.STRANDED.value],
@@ -703,16 +657,6 @@ class Host:
                 yield
             finally:
                 self._busy = None
-
-
-@attrs.frozen
-class _Waiting:
-    """A load in the queue."""
-
-    asked: int
-    """Its priority as the caller gave it."""
-    granted: int
-    """The same after ``weighbridge_adjust``: its place."""
 
 
 def _ceiling(by_operator: str | None, given: int | str | None) -> int | None:

@@ -185,6 +185,25 @@ def test_a_local_variable_of_a_running_thread_is_named() -> None:
     assert refs[0]() is None
 
 
+def test_code_that_runs_keeps_its_module() -> None:
+    """A thread that is in a function of a module that was taken out is named as what holds everything else of it."""
+    ready, leave = threading.Event(), threading.Event()
+    module = ModuleType("retired")
+    source = PRELUDE + "lamp = plant(Thing())\ndef run(ready, leave):\n    ready.set()\n    leave.wait()\n"
+    exec(compile(source, "/plugins/retired.py", "exec"), vars(module))
+    ref: Reference = vars(module)["ref"]
+    thread = threading.Thread(target=vars(module)["run"], args=(ready, leave))
+    thread.start()
+    ready.wait()
+    del module
+    (found,) = explain([ref()])
+    leave.set()
+    thread.join()
+    line = source[: source.index("leave.wait")].count("\n") + 1
+    assert f"frame of run at /plugins/retired.py:{line}.f_globals['lamp']" in found.steps[0]
+    assert len(found.steps) == 1
+
+
 def test_what_a_running_function_lets_go_of_is_not_kept_by_the_search() -> None:
     """Reading a frame's variables must not keep them: a function that goes on can still drop what it had."""
 

@@ -85,9 +85,9 @@ class _Search:
         self._targets = frozenset(self._nodes)
         self._roots: list[int] = []
         self._exhausted = False
-        self._locals = _locals_of_running_frames()
+        self._frames = _held_by_running_frames()
         # what the search itself holds is nobody's tie
-        self._ours = {id(things), id(self), id(self.__dict__), id(self._nodes), id(self._roots), id(self._locals)}
+        self._ours = {id(things), id(self), id(self.__dict__), id(self._nodes), id(self._roots), id(self._frames)}
 
     def run(self) -> None:
         """Widen the circle of holders until every target hangs on a root, or a limit is reached."""
@@ -112,7 +112,7 @@ class _Search:
         found: list[int] = []
         self._ours |= {id(level), id(wanted), id(found)}
         for key in level:
-            for frame in self._locals.get(key, ()):
+            for frame in self._frames.get(key, ()):
                 self._note(frame, {key}, found)
         for holder in self._referrers(level, wanted):
             if id(holder) in self._ours or type(holder) is _Node or _is_ours(holder):
@@ -180,8 +180,8 @@ class _Search:
         return _describe(way)
 
 
-def _locals_of_running_frames() -> dict[int, list[FrameType]]:
-    """Which frames have an object as a local variable, by the identity of the object.
+def _held_by_running_frames() -> dict[int, list[FrameType]]:
+    """Which frames hold an object as a local variable or as their globals, by the identity of the object.
 
     The collector knows nothing of running frames since Python 3.11, so ``gc.get_referrers`` does not find them.
     """
@@ -194,7 +194,7 @@ def _locals_of_running_frames() -> dict[int, list[FrameType]]:
     ]
     found: dict[int, list[FrameType]] = {}
     for frame in frames:
-        for value in _locals(frame).values():
+        for value in (frame.f_globals, *_locals(frame).values()):
             found.setdefault(id(value), []).append(frame)
     return found
 
@@ -324,6 +324,8 @@ def _edge(holder: Any, held: Any) -> str:
         return "[...]"
     if kind is CellType:
         return ".cell_contents"
+    if kind is FrameType and holder.f_globals is held:
+        return ".f_globals"
     frame = holder if kind is FrameType else getattr(holder, _SUSPENDED[kind]) if kind in _SUSPENDED else None
     if frame is not None:
         return next((f", local {name!r}" for name, value in _locals(frame).items() if value is held), "")
