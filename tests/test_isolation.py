@@ -114,7 +114,6 @@ EQUALITIES: Final = {
 
 @pytest.mark.parametrize("order", [("liar", "trader"), ("trader", "liar")])
 @pytest.mark.parametrize("lie", EQUALITIES.values(), ids=EQUALITIES)
-@pytest.mark.xfail(strict=True, reason="reported: pluggy tells plugins apart by ==, hooks.py has to shield it")
 def test_plugins_are_told_apart_by_identity(
     host: IsolatedHost, temporary_plugin: TemporaryPlugin, lie: str, order: tuple[str, str]
 ) -> None:
@@ -372,7 +371,7 @@ def test_two_hosts_may_have_the_same_plugin(host: IsolatedHost, temporary_plugin
 
 def test_two_hosts_may_load_at_once(temporary_plugin: TemporaryPlugin, harbour: Any) -> None:
     """Each has its own plugin, its own modules and its own account; what could not be weighed is unknown."""
-    harbour.meeting = threading.Barrier(2)
+    start, harbour.meeting = threading.Barrier(2), threading.Barrier(2)
     for name in ("a", "b"):
         files = {"__init__.py": "from . import part\n" + GOOD, "part.py": "import harbour\nharbour.meeting.wait()\n"}
         temporary_plugin(name, files)
@@ -381,6 +380,7 @@ def test_two_hosts_may_load_at_once(temporary_plugin: TemporaryPlugin, harbour: 
 
     def load(name: str) -> None:
         hosts[name].allow(name)
+        start.wait()  # a thread that begins during a load is taken for the plugin's
         accounts[name] = hosts[name].load(name)
 
     threads = [threading.Thread(target=load, args=(name,)) for name in hosts]
@@ -421,6 +421,7 @@ def test_an_import_of_another_thread_is_not_disturbed(
         return pause
 
     def look() -> None:
+        harbour.inside.wait()
         sys.settrace(pause)
         try:
             found.append(importlib.import_module("elsewhere").__name__)
@@ -431,9 +432,8 @@ def test_an_import_of_another_thread_is_not_disturbed(
 
     loading = threading.Thread(target=host.load, args=("slow",))
     looking = threading.Thread(target=look)
+    looking.start()  # before the load, or it would be taken for a thread of the plugin's
     loading.start()
-    harbour.inside.wait()
-    looking.start()
     paused.wait()
     harbour.go.set()
     loading.join()
@@ -487,23 +487,24 @@ def test_accounts_can_be_drawn_while_a_plugin_is_loaded(
     assert problems == []
 
 
-def test_a_report_that_is_about_to_be_asked_for_is_waited_for(
-    host: IsolatedHost, temporary_plugin: TemporaryPlugin, harbour: Any
-) -> None:
+@pytest.mark.xfail(strict=True, reason="reported: drain.py sees calls of pluggy's, not those that hooks.py has in hand")
+def test_a_report_that_is_about_to_be_asked_for_is_waited_for(temporary_plugin: TemporaryPlugin, harbour: Any) -> None:
     """A thread that draws accounts has the call in its hand; it must not reach the plugin after its receipt."""
     temporary_plugin(
         "reporting",
         HOOK + GOOD + "    @hookimpl\n    def weighbridge_report_memory(self):\n"
         "        harbour.log.append('called')\n        return 0\n",
     )
+    host = IsolatedHost(explain_seconds=0.01)
+    host.allow("reporting")
     host.load("reporting")
     paused, resume = threading.Event(), threading.Event()
     hooks = importlib.util.find_spec("weighbridge.hooks")
     assert hooks is not None
 
     def pause(frame: FrameType, event: str, argument: object) -> None:
-        """Just before the plugin is called."""
-        if event == "call" and frame.f_code.co_filename == hooks.origin and frame.f_code.co_name == "<lambda>":
+        """When the call was made ready, just before it is made."""
+        if event == "return" and frame.f_code.co_filename == hooks.origin and frame.f_code.co_name == "bound":
             paused.set()
             resume.wait()
 
@@ -527,6 +528,7 @@ def test_a_report_that_is_about_to_be_asked_for_is_waited_for(
         pass
     resume.set()
     drawing.join()
+    host.close()
     assert not (gone and harbour.log)
 
 

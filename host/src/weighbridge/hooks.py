@@ -53,6 +53,10 @@ class Registration:
     """Hooks that no specification knows: most likely spelling mistakes."""
 
 
+class _StandIn:
+    """Has the hooks of a plugin that defines ``==``, and is equal to nothing else."""
+
+
 class Hooks:
     """Registration and calls."""
 
@@ -87,7 +91,7 @@ class Hooks:
         problem = "the name is taken" if self._manager.has_plugin(name) else ""
         try:
             if not problem:
-                self._manager.register(plugin, name)
+                self._manager.register(self._shielded(plugin), name)
         except (ValueError, pluggy.PluginValidationError) as error:
             problem = _in_one_line(error)
             if not isinstance(error, ValueError):  # an older pluggy keeps half of a plugin that does not fit
@@ -106,6 +110,16 @@ class Hooks:
         if fail_open:
             self._fail_open.add(name)
         return self._registration(name)
+
+    def _shielded(self, plugin: object) -> object:
+        """What pluggy may hold: it tells plugins apart by ``==``, so one that defines it is stood in for."""
+        if isinstance(plugin, ModuleType) or type.__getattribute__(type(plugin), "__eq__") is object.__eq__:
+            return plugin
+        stand_in = _StandIn()
+        for name in dir(plugin):
+            if self._manager.parse_hookimpl_opts(plugin, name) is not None:
+                setattr(stand_in, name, getattr(plugin, name))
+        return stand_in
 
     def unregister(self, name: str) -> None:
         """Take an object out: no new call reaches it. Fine if it is not there.
@@ -341,8 +355,16 @@ def _answer(
     try:
         return call()
     except caught as error:
-        failure = f"{hook} raised {type(error).__name__}: {error}"
+        failure = f"{hook} raised {type(error).__name__}: {said(error)}"
     raise PolicyFailed(failure, plugin=name, step="admit")
+
+
+def said(error: BaseException) -> str:
+    """The text of an exception; it may be a stranger's, and then even asking for its text can raise."""
+    try:
+        return str(error)
+    except Exception:
+        return "<no text: asking for it raised>"
 
 
 def _senseless(name: str, hook: str, answer: object, wanted: str) -> PolicyFailed:

@@ -358,12 +358,13 @@ def test_loaders_are_left_as_they_were(site: Site) -> None:
 
 
 def test_sys_meta_path_is_restored(site: Site) -> None:
-    """The recorder is the first finder inside and gone outside; the list and the others are the same objects."""
-    finders, before = sys.meta_path, list(sys.meta_path)
+    """The recorder is the first finder inside and gone outside; who goes along the old list misses nobody."""
+    before = list(sys.meta_path)
     with ImportRecorder() as recorder:
-        assert sys.meta_path[0] is recorder
-    assert sys.meta_path is finders
+        inside = sys.meta_path
+        assert inside[0] is recorder
     assert sys.meta_path == before
+    assert inside == [recorder, *before]
 
 
 def test_everything_is_restored_when_an_import_raises(site: Site) -> None:

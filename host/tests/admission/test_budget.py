@@ -16,7 +16,7 @@ SIZES = st.integers(0, 1 << 40)
 budgets = st.builds(Budget, ceiling_bytes=SIZES, usage_bytes=SIZES, promised_bytes=SIZES)
 
 
-@attrs.define
+@attrs.define(eq=False)
 class Tenant:
     """A plugin that never takes more than it was expected to."""
 

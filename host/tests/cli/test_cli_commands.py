@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import logging
 import re
@@ -25,6 +26,7 @@ from weighbridge_hookspecs import (
     WeighbridgeError,
 )
 
+from weighbridge import cli
 from weighbridge.accounting.account import Account, Statement
 from weighbridge.cli import app
 from weighbridge.cli import run as run_module
@@ -428,8 +430,27 @@ def test_an_error_that_is_not_ours_is_a_traceback(monkeypatch: pytest.MonkeyPatc
         app.run([])
 
 
-def raising(error: BaseException) -> Callable[[object], int]:
-    def invoke(arguments: object) -> int:
+@pytest.mark.parametrize(("missing", "needs"), [(["rich"], "rich"), (["click", "rich"], "click and rich")])
+def test_without_its_libraries_the_command_says_what_to_install(
+    missing: list[str], needs: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before it begins anything: the host alone does not need them."""
+    find = importlib.util.find_spec
+    monkeypatch.setattr("weighbridge.cli.find_spec", lambda name: None if name in missing else find(name))
+    with pytest.raises(SystemExit, match=rf"needs {needs}\. Install it: pip install 'weighbridge\[cli\]'$"):
+        cli.main()
+
+
+def test_ctrl_c_before_a_command_has_begun_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when its modules are still being imported."""
+    monkeypatch.setattr(app, "run", raising(KeyboardInterrupt()))
+    with pytest.raises(SystemExit) as caught:
+        cli.main()
+    assert caught.value.code == 130
+
+
+def raising(error: BaseException) -> Callable[..., int]:
+    def invoke(arguments: object = None) -> int:
         raise error
 
     return invoke

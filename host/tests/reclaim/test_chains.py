@@ -204,6 +204,19 @@ def test_code_that_runs_keeps_its_module() -> None:
     assert len(found.steps) == 1
 
 
+def test_a_module_that_is_there_says_more_than_its_code_that_runs(leaky: ModuleType) -> None:
+    """What is a global name of a module is held by the module, also while a function of it is running."""
+    ready, leave = threading.Event(), threading.Event()
+    ref = planted(leaky, "lamp = plant(Thing())\ndef run(ready, leave):\n    ready.set()\n    leave.wait()")
+    thread = threading.Thread(target=leaky.run, args=(ready, leave))
+    thread.start()
+    ready.wait()
+    found = explain([ref()])
+    leave.set()
+    thread.join()
+    assert found == [Chain(("leaky.lamp", "module leaky"), "leaky.lamp")]
+
+
 def test_what_a_running_function_lets_go_of_is_not_kept_by_the_search() -> None:
     """Reading a frame's variables must not keep them: a function that goes on can still drop what it had."""
 

@@ -76,8 +76,9 @@ class ImportRecorder:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        # not list.remove: a finder of somebody else's may have an __eq__ of its own
-        sys.meta_path[:] = [finder for finder in sys.meta_path if finder is not self]
+        # a new list: another thread may be going along the old one, and would pass over the finder that moves up.
+        # Not list.remove: a finder of somebody else's may have an __eq__ of its own
+        sys.meta_path = [finder for finder in sys.meta_path if finder is not self]
         with self._lock:
             self._is_open = False
             while self._scaled:

@@ -184,7 +184,7 @@ class ModuleBooks:
         brought = list(weights)
         for weight in brought:
             self._entries[weight.name] = _Entry(weight, plugin, classify(weight.name, own), {plugin})
-        already = (name for name in self._entries if classify(name, own) == "own")
+        already = (name for name in list(self._entries) if classify(name, own) == "own")
         for name in self._reach([*already, *(weight.name for weight in brought)]):
             self._entries[name].users.add(plugin)
 
@@ -206,14 +206,14 @@ class ModuleBooks:
         """What `plugin` uses: the weight, the kind, and whether others use it too."""
         return tuple(
             (entry.weight, entry.kind, len(entry.users) > 1)
-            for entry in self._entries.values()
+            for entry in list(self._entries.values())
             if plugin in entry.users
         )
 
     def split(self, plugin: str) -> Split:
         """How the modules that `plugin` uses are to be charged."""
         modules = shared = brought = stdlib = adopted = 0
-        for entry in self._entries.values():
+        for entry in list(self._entries.values()):
             if plugin not in entry.users:
                 continue
             nbytes = entry.weight.traced_bytes or 0
@@ -235,11 +235,11 @@ class ModuleBooks:
 
     def shared_bytes(self) -> int | None:
         """Traced bytes of modules that several plugins use, or that nobody uses any more; None if not measured."""
-        return _sum(entry.weight.traced_bytes for entry in self._entries.values() if self._is_shared(entry))
+        return _sum(entry.weight.traced_bytes for entry in list(self._entries.values()) if self._is_shared(entry))
 
     def stdlib_bytes(self) -> int | None:
         """Traced bytes of modules of the standard library that came with plugins; None if not measured."""
-        return _sum(entry.weight.traced_bytes for entry in self._entries.values() if entry.kind == "stdlib")
+        return _sum(entry.weight.traced_bytes for entry in list(self._entries.values()) if entry.kind == "stdlib")
 
     @staticmethod
     def _is_shared(entry: _Entry) -> bool:
@@ -252,11 +252,11 @@ class ModuleBooks:
         Dependencies go only if asked, and if nothing outside refers to them. With `drop` false nothing goes.
         What has left ``sys.modules`` already is among those that may be dropped: it has to die, too.
         """
-        mine = [name for name, entry in self._entries.items() if plugin in entry.users and entry.kind != "stdlib"]
-        for entry in self._entries.values():
+        mine = [name for name, entry in list(self._entries.items()) if plugin in entry.users and entry.kind != "stdlib"]
+        for entry in list(self._entries.values()):
             entry.users.discard(plugin)
-        idle = {name for name, entry in self._entries.items() if not entry.users and entry.kind != "stdlib"}
-        gone = [name for name in self._entries if name in idle and name not in sys.modules]
+        idle = {name for name, entry in list(self._entries.items()) if not entry.users and entry.kind != "stdlib"}
+        gone = [name for name in list(self._entries) if name in idle and name not in sys.modules]
         idle.difference_update(gone)
         stays = self._staying(idle, dependencies=dependencies) if drop else dict.fromkeys(idle, _DECLARED)
         dropped = (*gone, *(name for name in list(sys.modules) if name in idle and name not in stays))
@@ -264,13 +264,13 @@ class ModuleBooks:
         excused = self._excused_bytes(plugin, dropped, kept)
         for name in dropped:
             del self._entries[name]
-        for entry in self._entries.values():
+        for entry in list(self._entries.values()):
             if entry.brought_by == plugin:
                 entry.brought_by = None
         return Departure(dropped, kept, excused)
 
     def _excused_bytes(self, plugin: str, dropped: Iterable[str], kept: Mapping[str, Kept]) -> int:
-        brought = {name for name, entry in self._entries.items() if entry.brought_by == plugin}
+        brought = {name for name, entry in list(self._entries.items()) if entry.brought_by == plugin}
         failed = {name for name, why in kept.items() if why in _FAILED}
         return self.traced_bytes(brought - set(dropped) - failed) - self.traced_bytes(set(dropped) - brought)
 
@@ -289,6 +289,6 @@ class ModuleBooks:
         """File name to the plugins that use the module."""
         return {
             entry.weight.file: set(entry.users)
-            for entry in self._entries.values()
+            for entry in list(self._entries.values())
             if entry.weight.file and entry.kind != "stdlib"
         }

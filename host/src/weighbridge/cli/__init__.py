@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import os
 import sys
+from importlib.util import find_spec
 
 
 def main() -> None:
     """Run the command line and exit."""
     _fill_standard_descriptors()
+    if missing := [name for name in ("click", "rich") if find_spec(name) is None]:
+        needs = " and ".join(missing)
+        sys.exit(f"weighbridge: the command line needs {needs}. Install it: pip install 'weighbridge[cli]'")
     try:
-        import click  # noqa: F401
-        import rich  # noqa: F401
-    except ModuleNotFoundError as error:
-        sys.exit(f"weighbridge: the command line needs {error.name}. Install it: pip install 'weighbridge[cli]'")
-    from .app import run
+        from .app import run
 
-    sys.exit(run())
+        sys.exit(run())
+    except KeyboardInterrupt:  # before or after the commands handle it themselves
+        sys.exit(130)
 
 
 def _fill_standard_descriptors() -> None:

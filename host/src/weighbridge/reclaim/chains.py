@@ -111,13 +111,13 @@ class _Search:
         wanted = set(level)
         found: list[int] = []
         self._ours |= {id(level), id(wanted), id(found)}
-        for key in level:
-            for frame in self._frames.get(key, ()):
-                self._note(frame, {key}, found)
         for holder in self._referrers(level, wanted):
             if id(holder) in self._ours or type(holder) is _Node or _is_ours(holder):
                 continue
             self._note(holder, {id(held) for held in gc.get_referents(holder)} & wanted, found)
+        for key in level:  # after the others: of two roots that are as near a module says more than a frame
+            for frame in self._frames.get(key, ()):
+                self._note(frame, {key}, found)
         return found
 
     def _referrers(self, level: list[int], wanted: set[int]) -> Iterator[object]:

@@ -7,10 +7,11 @@ import sys
 import weakref
 from collections.abc import Iterable
 from types import FunctionType, ModuleType
-from typing import Any, Literal, TypeAlias, TypeGuard
+from typing import Any, Final, Literal, TypeAlias, TypeGuard
 
 import attrs
 
+_LONG_SECONDS: Final = 60.0
 Kind: TypeAlias = Literal["plugin", "module", "class", "function", "tracked", "thread"]
 
 
@@ -42,16 +43,39 @@ def watch_code(modules: Iterable[str]) -> list[Watched]:
     watched = [
         Watched("module", name, weakref.ref(module)) for name in names if _is_module(module := sys.modules.get(name))
     ]
-    for thing in gc.get_objects():
-        kind = type(thing)
-        # exact type first: asking an unknown object for an attribute could run its code
-        if kind is FunctionType:
+    for thing in _code():
+        if type(thing) is FunctionType:
             # by its globals: attrs writes the module of the last class into a function that all classes share
             if id(thing.__globals__) in spaces:
                 watched.append(Watched("function", f"{thing.__module__}.{thing.__qualname__}", weakref.ref(thing)))
-        elif issubclass(kind, type) and (home := defined_in(thing)) in names:
+        elif (home := defined_in(thing)) in names:
             watched.append(Watched("class", f"{home}.{qualified(thing)}", weakref.ref(thing)))
     return watched
+
+
+def _code() -> list[Any]:
+    """Every function and every class that is alive.
+
+    Told by exact type: asking an unknown object for an attribute could run its code. No other object is held for longer
+    than the walk takes, and no other thread runs meanwhile: a tuple that one of them is building cannot grow while it
+    is held (https://github.com/python/cpython/issues/59313).
+    """
+    kinds = frozenset({FunctionType, *_metaclasses()})
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(_LONG_SECONDS)
+    try:
+        return [thing for thing in gc.get_objects() if type(thing) in kinds]
+    finally:
+        sys.setswitchinterval(interval)
+
+
+def _metaclasses() -> set[type]:
+    found: set[type] = set()
+    waiting: list[type] = [type]
+    while waiting:
+        found.add(waiting[-1])
+        waiting.extend(type.__subclasses__(waiting.pop()))
+    return found
 
 
 def _is_module(thing: object) -> TypeGuard[ModuleType]:
