@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final
@@ -32,17 +33,33 @@ class Finished:
         return self.out.splitlines()
 
 
-def weighbridge(cache: Path, *arguments: str) -> Finished:
-    """Run the command with a cache of its own."""
+def begin(cache: Path, *arguments: str) -> subprocess.Popen[str]:
+    """Start the command with a cache of its own."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("WEIGHBRIDGE_")}
-    done = subprocess.run(
+    return subprocess.Popen(
         [COMMAND, *arguments],
         env=environment | {"WEIGHBRIDGE_CACHE": str(cache)},
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         encoding="utf-8",
-        check=False,
     )
-    return Finished(done.returncode, done.stdout, done.stderr)
+
+
+def finish(process: subprocess.Popen[str]) -> Finished:
+    out, err = process.communicate()
+    return Finished(process.returncode, out, err)
+
+
+def weighbridge(cache: Path, *arguments: str) -> Finished:
+    """Run the command with a cache of its own."""
+    return finish(begin(cache, *arguments))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def demonstration(tmp_path_factory: pytest.TempPathFactory) -> Iterator[subprocess.Popen[str]]:
+    """It takes its time, so it is begun while the others are tested."""
+    with begin(tmp_path_factory.mktemp("demo"), "demo") as process:
+        yield process
 
 
 def test_the_command_is_installed_and_tells_its_version(tmp_path: Path) -> None:
@@ -109,9 +126,9 @@ def test_a_wheel_of_the_lantern_is_fine(tmp_path: Path) -> None:
     assert (check["name"], check["version"], check["passed"]) == ("lantern", "0.1.0.post7", True)
 
 
-def test_the_demonstration_shows_all_of_it(tmp_path: Path) -> None:
+def test_the_demonstration_shows_all_of_it(demonstration: subprocess.Popen[str]) -> None:
     """A refusal, accounts and receipts, under its own ceiling."""
-    shown = weighbridge(tmp_path, "demo")
+    shown = finish(demonstration)
     assert (shown.code, shown.err) == (0, "")
     assert re.match(r"Under a ceiling of 128 MiB, \d+ plugins?: .*lantern", shown.lines[0])
     assert "anvil" not in shown.lines[0]

@@ -487,7 +487,6 @@ def test_accounts_can_be_drawn_while_a_plugin_is_loaded(
     assert problems == []
 
 
-@pytest.mark.xfail(strict=True, reason="reported: drain.py sees calls of pluggy's, not those that hooks.py has in hand")
 def test_a_report_that_is_about_to_be_asked_for_is_waited_for(temporary_plugin: TemporaryPlugin, harbour: Any) -> None:
     """A thread that draws accounts has the call in its hand; it must not reach the plugin after its receipt."""
     temporary_plugin(

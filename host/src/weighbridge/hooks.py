@@ -12,7 +12,7 @@ import logging
 import threading
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from types import ModuleType
+from types import FrameType, ModuleType
 from typing import Any, Final, TypeGuard, TypeVar
 
 import attrs
@@ -151,6 +151,10 @@ class Hooks:
         return tuple(
             {id(caller): caller for hook, _ in self._of(name) for caller in [getattr(self.relay, hook)]}.values()
         )
+
+    def is_calling(self, name: str, frame: FrameType) -> bool:
+        """Whether a frame is one of ours that deals with `name`: it may have a call in hand, and make it yet."""
+        return frame.f_globals is globals() and frame.f_locals.get("name") == name
 
     def bound(self, name: str, hook: str, /, **arguments: Any) -> Callable[[], Any] | None:
         """A call of one hook of one plugin, that also works once it is unregistered; None if it has no such hook."""

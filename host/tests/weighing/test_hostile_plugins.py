@@ -100,7 +100,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
     names = sorted([*HOSTILE, "good"])
     commands = (
         ["weigh", "--json", *names],
-        ["weigh", "--json", "--group", "slow", "--timeout", "4"],
+        ["weigh", "--json", "--group", "slow", "--timeout", "6"],
         ["weigh", "--no-save", "exits", "good", "raises"],
     )
     processes = [
@@ -171,7 +171,7 @@ def test_a_crash_in_compiled_code_names_the_plugins_line(runs: Runs) -> None:
 def test_a_plugin_that_hangs_is_killed_and_the_next_is_weighed(runs: Runs) -> None:
     """After the time that it was given."""
     hung = runs.hung.plugin("hangs")
-    assert (hung["status"], hung["error"]) == ("timeout", "no result after 4 s; it was killed")
+    assert (hung["status"], hung["error"]) == ("timeout", "no result after 6 s; it was killed")
     assert runs.hung.plugin("good-too")["status"] == "ok"
     assert (runs.hung.code, runs.hung.err) == (3, "")
 

@@ -9,6 +9,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from types import FunctionType, ModuleType
 from typing import Any, Final
 
@@ -197,7 +198,9 @@ class Unloader:
         try:
             self.moved(plugin, State.DRAINING, reason)
             self.hooks.unregister(plugin.name)
-            inside = Drain(spaces, callers, self.scheduler.thread_idents()).wait(seconds)
+            leased = self.scheduler.thread_idents()
+            is_calling = partial(self.hooks.is_calling, plugin.name)
+            inside = Drain(spaces, callers, leased, is_calling=is_calling).wait(seconds)
         except BaseException as error:  # Ctrl-C while waiting
             del deactivate  # the traceback, which somebody may keep, would hold the plugin
             self._reinstate(plugin, f"interrupted by {type(error).__name__}")

@@ -11,7 +11,7 @@ import gc
 import sys
 import threading
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from types import AsyncGeneratorType, CodeType, CoroutineType, FrameType
 from typing import Final
 
@@ -32,11 +32,20 @@ class Drain:
     :param namespaces: of the plugin's modules, by :func:`weighbridge.reclaim.watch.namespaces`.
     :param callers: hook callers that had an implementation of the plugin.
     :param leased: identifiers of threads that the host supervises; they are stopped later, with the other leases.
+    :param is_calling: whether a frame has a call of the plugin in hand that does not go through a caller.
     """
 
-    def __init__(self, namespaces: Collection[int], callers: Collection[object], leased: Collection[int]) -> None:
+    def __init__(
+        self,
+        namespaces: Collection[int],
+        callers: Collection[object],
+        leased: Collection[int],
+        *,
+        is_calling: Callable[[FrameType], bool] = lambda frame: False,
+    ) -> None:
         self._namespaces = namespaces
         self._leased = leased
+        self._is_calling = is_calling
         self._calls = self._calls_under_way({id(caller) for caller in callers})
 
     def inside(self) -> list[str]:
@@ -80,7 +89,7 @@ class Drain:
             for ident, frame in sys._current_frames().items()
             if ident not in self._leased
             for step in stack(frame)
-            if step.f_code in _CALLS and id(step.f_locals.get("self")) in callers
+            if self._is_calling(step) or (step.f_code in _CALLS and id(step.f_locals.get("self")) in callers)
         ]
 
     def _coroutines(self) -> Iterator[tuple[str, str]]:
