@@ -60,21 +60,22 @@ def _code() -> list[Any]:
     than the walk takes, and no other thread runs meanwhile: a tuple that one of them is building cannot grow while it
     is held (https://github.com/python/cpython/issues/59313).
     """
-    kinds = frozenset({FunctionType, *_metaclasses()})
+    kinds = {id(kind) for kind in (FunctionType, *_metaclasses())}  # by identity: not every class can be hashed
     interval = sys.getswitchinterval()
     sys.setswitchinterval(_LONG_SECONDS)
     try:
-        return [thing for thing in gc.get_objects() if type(thing) in kinds]
+        things = gc.get_objects()
+        return [thing for thing, kind in zip(things, map(id, map(type, things)), strict=True) if kind in kinds]
     finally:
+        things = []
         sys.setswitchinterval(interval)
 
 
-def _metaclasses() -> set[type]:
-    found: set[type] = set()
-    waiting: list[type] = [type]
-    while waiting:
-        found.add(waiting[-1])
-        waiting.extend(type.__subclasses__(waiting.pop()))
+def _metaclasses() -> list[type]:
+    """Every metaclass there is; one with two bases is listed twice."""
+    found: list[type] = [type]
+    for metaclass in found:
+        found.extend(type.__subclasses__(metaclass))
     return found
 
 
