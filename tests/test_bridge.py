@@ -401,12 +401,12 @@ def test_a_plugin_with_somebody_inside_stays(
     caller.start()
     harbour.inside.wait()
     with pytest.raises(UnloadTimeout) as caught:
-        host.unload("busy", drain_seconds=0.01)
+        host.unload("busy", deadline_seconds=0.01)
     place = f"thread 'caller' at {sys.modules[package].__file__}:9 in Plugin.trade"
     assert caught.value.inside == (place,)
     assert str(caught.value) == (
         f"busy: 1 still inside after 0.01 s: {place}. It is active again. "
-        "Unload it when they have returned, or give drain_seconds more"
+        "Unload it when they have returned, or give deadline_seconds more"
     )
     assert [(one.state, one.reason) for one in host.plugins()] == [("active", "not unloaded: calls were under way")]
     harbour.go.set()
@@ -429,7 +429,7 @@ def test_an_unload_waits_for_a_call_that_comes_back_in_time(
     caller.start()
     harbour.inside.wait()
     receipts: list[Receipt] = []
-    unloading = threading.Thread(target=lambda: receipts.append(host.unload("busy", drain_seconds=60)))
+    unloading = threading.Thread(target=lambda: receipts.append(host.unload("busy", deadline_seconds=60)))
     unloading.start()
     while host.hook.trade.get_hookimpls():
         pass
@@ -542,7 +542,7 @@ def test_no_call_reaches_a_plugin_after_its_receipt(
         for _ in range(20):
             harbour.generation += 1
             host.load("guest")
-            receipt = host.unload("guest", drain_seconds=60)
+            receipt = host.unload("guest", deadline_seconds=60)
             harbour.gone.add(harbour.generation)
             assert (receipt.state, receipt.failures) == ("unloaded", ())
     finally:
@@ -617,7 +617,7 @@ def test_a_foreign_plugin_with_somebody_inside_stays(temporary_plugin: Temporary
         caller.start()
         harbour.inside.wait()
         with pytest.raises(UnloadTimeout, match=r"thread 'caller' at .* in work"):
-            host.unload("foreign", drain_seconds=0.01)
+            host.unload("foreign", deadline_seconds=0.01)
         harbour.go.set()
         caller.join()
         del work, caller

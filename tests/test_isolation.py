@@ -337,7 +337,7 @@ def test_a_coroutine_that_is_under_way_is_waited_for(
         del coroutine
         await asyncio.sleep(0)
         try:
-            host.unload("waiting", drain_seconds=0.01)
+            host.unload("waiting", deadline_seconds=0.01)
         except UnloadTimeout as error:
             return error.inside[0]
         finally:
@@ -521,7 +521,7 @@ def test_a_report_that_is_about_to_be_asked_for_is_waited_for(temporary_plugin: 
     harbour.log.clear()
     gone = False
     try:
-        host.unload("reporting", drain_seconds=0.01)
+        host.unload("reporting", deadline_seconds=0.01)
         gone = True
     except UnloadTimeout:
         pass

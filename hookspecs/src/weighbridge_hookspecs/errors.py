@@ -22,7 +22,7 @@
     |   |-- IllegalTransition        the state table has no such arrow
     |   |-- NestedLoad               a plugin asked for a load while it was being loaded
     |   |-- LoadFailed               importing, constructing or activating failed; all of it was undone
-    |   |-- UnloadRefused            others depend on it, or it would have to unload itself
+    |   |-- UnloadRefused            others depend on it, somebody objects, or it would have to unload itself
     |   |-- UnloadTimeout            a thread or a coroutine did not leave the plugin in time
     |   `-- CleanupFailed            one clean-up raised; the others ran
     `-- LeaseError
@@ -218,7 +218,7 @@ class LoadFailed(LifecycleError):
 
 
 class UnloadRefused(LifecycleError):
-    """Other plugins depend on this one, or the call came from inside the plugin itself."""
+    """Other plugins depend on this one, one of them objects, or the call came from inside the plugin itself."""
 
 
 class UnloadTimeout(LifecycleError):

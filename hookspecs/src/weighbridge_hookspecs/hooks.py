@@ -52,6 +52,17 @@ def weighbridge_activate() -> None:
 
 
 @hookspec
+def weighbridge_veto_unload(plugin: str, reason: str) -> str | None:
+    """Object to an unload: something that must not be broken off is under way.
+
+    Runs before an unload, nothing changed yet, once for the plugin itself and once for each that requires it. `plugin`
+    is the name of the one that is to go, `reason` why, in words. Not asked when the host closes.
+    None: no objection. A text: the unload is refused, and the text is the reason. Raising: it is logged, and is no
+    objection, for a broken plugin must not keep others in for ever.
+    """
+
+
+@hookspec
 def weighbridge_deactivate(reason: str) -> None:
     """Stop working: finish or hand over what is under way. Leases need no care, the host takes them back.
 

@@ -2,7 +2,8 @@
 
 Hooks that the host calls to run a life cycle are called one implementation at a time: so the host knows who raised, one
 failing observer does not silence the next, and a plugin can be activated alone. A wrapper would not be seen by such a
-call, and is refused when it is registered. Application hooks are called through :attr:`Hooks.relay`, by pluggy itself.
+call, and is refused when it is registered. Application hooks are called through :attr:`Hooks.relay`, by pluggy itself;
+what is different where faults are contained is in :mod:`weighbridge.containment`.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ from weighbridge_hookspecs import (
     hooks,
 )
 
+from .containment import Faults, contained
+
 T = TypeVar("T")
 _log: Final = logging.getLogger("weighbridge.hooks")
 _FIXED: Final = ("candidate", "usage_bytes", "ceiling_bytes", "headroom_bytes", "dry_run")
@@ -58,12 +61,20 @@ class _StandIn:
 
 
 class Hooks:
-    """Registration and calls."""
+    """Registration and calls.
 
-    def __init__(self, fail_open: Iterable[str] = ()) -> None:
+    :param faults: where to count the faults of plugins in hook calls; without it a fault ends the call, as pluggy has it.
+    """
+
+    def __init__(self, fail_open: Iterable[str] = (), faults: Faults | None = None) -> None:
         self._manager = pluggy.PluginManager(PROJECT_NAME)
         self._manager.add_hookspecs(hooks)
         self._fail_open = set(fail_open)
+        self._former_callers: dict[str, tuple[object, ...]] = {}
+        self._faults = faults
+        if faults is not None:
+            # what ``enable_tracing`` of pluggy replaces, too: every kind of call comes through here
+            self._manager._inner_hookexec = contained(faults, self._manager._inner_hookexec)
 
     @property
     def relay(self) -> pluggy.HookRelay:
@@ -91,6 +102,7 @@ class Hooks:
         problem = "the name is taken" if self._manager.has_plugin(name) else ""
         try:
             if not problem:
+                self._begin(name)
                 self._manager.register(self._shielded(plugin), name)
         except (ValueError, pluggy.PluginValidationError) as error:
             problem = _in_one_line(error)
@@ -121,12 +133,18 @@ class Hooks:
                 setattr(stand_in, name, getattr(plugin, name))
         return stand_in
 
+    def _begin(self, name: str) -> None:
+        self._former_callers.pop(name, None)
+        if self._faults is not None:
+            self._faults.begin(name)
+
     def unregister(self, name: str) -> None:
         """Take an object out: no new call reaches it. Fine if it is not there.
 
         Whether it fails open is remembered by its name, for it may come back.
         """
         if self._manager.get_plugin(name) is not None:
+            self._former_callers[name] = self.callers_of(name)
             self._manager.unregister(name=name)
             _forget_lookups()
 
@@ -147,10 +165,12 @@ class Hooks:
                     yield hook, impl
 
     def callers_of(self, name: str) -> tuple[object, ...]:
-        """The hook callers through which a call could reach `name`, to recognise calls that are under way."""
-        return tuple(
-            {id(caller): caller for hook, _ in self._of(name) for caller in [getattr(self.relay, hook)]}.values()
-        )
+        """The hook callers through which a call could reach `name`, to recognise calls that are under way.
+
+        Of one that was unregistered, those of then: a call that had begun before may come to it yet.
+        """
+        callers = {id(caller): caller for hook, _ in self._of(name) for caller in [getattr(self.relay, hook)]}
+        return tuple(callers.values()) or self._former_callers.get(name, ())
 
     def is_calling(self, name: str, frame: FrameType) -> bool:
         """Whether a frame is one of ours that deals with `name`: it may have a call in hand, and make it yet."""
@@ -256,6 +276,22 @@ class Hooks:
             call = self.bound(name, hook, **arguments)
             if call is not None:
                 yield hook, call
+
+    def veto(self, name: str, reason: str) -> Iterator[tuple[str, str]]:
+        """Who objects to the unload of `name`, and with which words."""
+        for policy, call in self._each("weighbridge_veto_unload", plugin=name, reason=reason):
+            objection = _contained(policy, "weighbridge_veto_unload", call)[1]
+            if isinstance(objection, str) and objection:
+                yield policy, objection
+            elif objection is not None:
+                _log.error("%s: weighbridge_veto_unload gave %r; wanted a text or None", policy, objection)
+
+    def dismiss(self, name: str, reason: str) -> None:
+        """Unregister one plugin and deactivate it; what it raises is logged."""
+        deactivate = self.bound(name, "weighbridge_deactivate", reason=reason)
+        self.unregister(name)
+        if deactivate is not None:
+            _contained(name, "weighbridge_deactivate", deactivate)
 
     def report_memory(self, name: str) -> int | None:
         """Native bytes that one plugin reports; 0 if it reports none, None if its report failed."""

@@ -12,8 +12,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from types import MappingProxyType, ModuleType, TracebackType
-from typing import TYPE_CHECKING, Any, Final, Literal, Self
+from typing import TYPE_CHECKING, Any, Final, Literal, Self, get_args
 
+import attrs
 from weighbridge_hookspecs import (
     GROUP,
     AdmissionDeferred,
@@ -49,6 +50,7 @@ from .leases.capabilities import CapabilityRegistry
 from .leases.schedule import Scheduler
 from .lifecycle.admitting import Doorkeeper
 from .lifecycle.bookkeeping import Bookkeeper
+from .lifecycle.course import Wish
 from .lifecycle.dormant import make_stub, may_sleep
 from .lifecycle.loading import Loader
 from .lifecycle.plugin import Plugin
@@ -57,7 +59,8 @@ from .lifecycle.roster import Roster
 from .lifecycle.states import HELD, State
 from .lifecycle.unloading import Unloader
 from .pressure import Pressure
-from .reclaim.receipt import Receipt
+from .reclaim.receipt import Receipt, Verify
+from .reclaim.ties.catalogue import Cut
 from .units import format_bytes, parse_bytes
 
 if TYPE_CHECKING:
@@ -80,7 +83,7 @@ class Host:
     :param disabled: names or globs of plugins that must not be loaded, besides ``WEIGHBRIDGE_DISABLED_PLUGINS``.
     :param fail_open: names of plugins whose ``weighbridge_admit`` may fail without refusing the load.
     :param weights: what plugins weighed last time; by default from the user's cache folder.
-    :param drain_seconds: how long an unload waits for calls that are under way.
+    :param deadline_seconds: one deadline for what an unload waits for and searches.
     :param policy_seconds: one deadline for all admission policies together.
     :param explain_seconds: how long an unload may search for what holds a survivor.
     :raises ConfigurationError: if a setting makes no sense.
@@ -97,14 +100,14 @@ class Host:
         disabled: Iterable[str] = (),
         fail_open: Iterable[str] = (),
         weights: Weights | None = None,
-        drain_seconds: float = 5.0,
+        deadline_seconds: float = 5.0,
         policy_seconds: float = 10.0,
         explain_seconds: float = 2.0,
     ) -> None:
         environment = self._environment()
         self.group: Final = group
         self.ceiling_bytes: Final = _ceiling(environment.get("WEIGHBRIDGE_CEILING") or None, ceiling)
-        self.drain_seconds: Final = drain_seconds
+        self.deadline_seconds: Final = deadline_seconds
         self._path = path
         by_operator = environment.get("WEIGHBRIDGE_DISABLED_PLUGINS", "").split(",")
         self._disabled = (*_names("disabled", disabled), *filter(None, map(str.strip, by_operator)))
@@ -465,22 +468,47 @@ class Host:
         *,
         cascade: bool = True,
         dependencies: bool = False,
-        drain_seconds: float | None = None,
+        deadline_seconds: float | None = None,
+        verify: Verify = "full",
+        cut: Cut = "safe",
         reason: str = "it was asked to",
     ) -> Receipt:
         """Unload one plugin, and prove it.
 
         :param cascade: unload those that require it first; otherwise they are a reason to refuse.
         :param dependencies: drop pure-Python dependencies too that nobody else uses.
-        :param drain_seconds: how long to wait for calls that are under way.
+        :param deadline_seconds: one deadline for what the host waits for (calls under way, threads) and searches.
+        :param verify: ``"weakref"`` counts what is left without searching for what holds it; ``"none"`` neither looks
+            nor collects, and the receipt proves nothing.
+        :param cut: which ties to cut: ``"safe"`` those that cannot disturb others, ``"all"``, or ``"none"``.
         :raises UnknownPlugin, NotLoaded, UnloadRefused, UnloadTimeout: the plugin is as it was before.
         """
-        wait = self.drain_seconds if drain_seconds is None else drain_seconds
-        receipt = self._see_out(name, cascade=cascade, dependencies=dependencies, drain_seconds=wait, reason=reason)
+        wish = self._wish(reason, dependencies, deadline_seconds, verify, cut)
+        receipt = self._see_out(name, wish, cascade=cascade)
         self._retry_deferred()
         return receipt
 
-    def _see_out(self, name: str, *, cascade: bool, dependencies: bool, drain_seconds: float, reason: str) -> Receipt:
+    async def unload_async(self, name: str, **options: Any) -> Receipt:
+        """:meth:`unload` in a thread, while the event loop runs on: calls that it has under way can come to their end.
+
+        :param options: those of :meth:`unload`.
+        """
+        import asyncio
+
+        return await asyncio.to_thread(self.unload, name, **options)
+
+    def _wish(
+        self, reason: str, dependencies: bool, seconds: float | None, verify: Verify = "full", cut: Cut = "safe"
+    ) -> Wish:
+        for setting, value, legal in (("verify", verify, get_args(Verify)), ("cut", cut, get_args(Cut))):
+            if value not in legal:
+                raise ConfigurationError(
+                    f"{setting}={value!r} makes no sense", step="unload", advice=f"Take one of: {', '.join(legal)}"
+                )
+        wait = self.deadline_seconds if seconds is None else seconds
+        return Wish(reason=reason, dependencies=dependencies, seconds=wait, verify=verify, cut=cut)
+
+    def _see_out(self, name: str, wish: Wish, *, cascade: bool) -> Receipt:
         with self._exclusive(name, "unload"):
             plugin = self._find(name)
             if plugin.state is not State.ACTIVE:
@@ -489,24 +517,14 @@ class Host:
             if dependents and not cascade:
                 names = ", ".join(one.name for one in dependents)
                 raise UnloadRefused(f"is required by {names}", plugin=name, step="unload", advice="Unload those first")
+            along = attrs.evolve(wish, reason=f"{name}, which it requires, is being unloaded")
             for one in (*dependents, plugin):
-                self._unloader.refuse_from_inside(one)
-            first = tuple(
-                self._unload(one, f"{name}, which it requires, is being unloaded", dependencies, drain_seconds, ())
-                for one in dependents
-            )
-            return self._unload(plugin, reason, dependencies, drain_seconds, first)
+                self._unloader.ask(one, wish if one is plugin else along)
+            first = tuple(self._unload(one, along, ()) for one in dependents)
+            return self._unload(plugin, wish, first)
 
-    def _unload(
-        self, plugin: Plugin, reason: str, dependencies: bool, drain_seconds: float, first: tuple[Receipt, ...]
-    ) -> Receipt:
-        receipt = self._unloader.unload(
-            plugin,
-            reason=reason,
-            dependencies=dependencies,
-            drain_seconds=drain_seconds,
-            also_unloaded=first,
-        )
+    def _unload(self, plugin: Plugin, wish: Wish, first: tuple[Receipt, ...]) -> Receipt:
+        receipt = self._unloader.unload(plugin, wish, first)
         self._counts["unloads"] += 1
         self._receipts[plugin.name] = receipt
         return receipt
@@ -518,9 +536,7 @@ class Host:
         A dependent that cannot come back does not stop the others; the first error is raised when all were tried.
         """
         with self._lock:
-            receipt = self._see_out(
-                name, cascade=True, dependencies=False, drain_seconds=self.drain_seconds, reason="it is being reloaded"
-            )
+            receipt = self._see_out(name, self._wish("it is being reloaded", False, None), cascade=True)
             try:
                 return self._load_again(name, [one.plugin for one in reversed(receipt.also_unloaded)])
             finally:
@@ -580,7 +596,8 @@ class Host:
     def _close(self, plugin: Plugin) -> list[WeighbridgeError]:
         """Unload one plugin for good; what went wrong."""
         try:
-            receipt = self.unload(plugin.name, reason="the host is closing")
+            wish = attrs.evolve(self._wish("the host is closing", False, None), vetoes=False)
+            receipt = self._see_out(plugin.name, wish, cascade=True)
         except WeighbridgeError as error:
             return [error]
         receipts = (*receipt.also_unloaded, receipt)

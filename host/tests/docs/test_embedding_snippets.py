@@ -260,7 +260,7 @@ def test_timeout(install: TemporaryPlugin, caplog: pytest.LogCaptureFixture) -> 
         try:
             # snippet: timeout
             try:
-                host.unload("ferry", drain_seconds=0.1)
+                host.unload("ferry", deadline_seconds=0.1)
             except UnloadTimeout as timeout:
                 for line in timeout.inside:
                     log.warning("still inside: %s", line)

@@ -97,7 +97,7 @@ def test_one_that_cannot_be_left_is_named_and_the_others_go(temporary_plugin: Te
         + "    @hookimpl\n    def call(self):\n        inside.set()\n        go.wait()\n",
     )
     temporary_plugin("idle", GOOD)
-    host = IsolatedHost(drain_seconds=0.01)
+    host = IsolatedHost(deadline_seconds=0.01)
     host.allow("busy", "idle")
     host.add_hookspecs(Calls)
     host.load_all()

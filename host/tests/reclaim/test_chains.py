@@ -19,8 +19,7 @@ from typing import Any, cast
 import objgraph
 import pytest
 
-from weighbridge.reclaim import chains
-from weighbridge.reclaim.chains import NOBODY, TOO_FAR, Chain, explain
+from weighbridge.reclaim.chains import NOBODY, TOO_FAR, Chain, explain, ways
 
 PRELUDE = """
 import collections, functools, typing, weakref
@@ -314,16 +313,6 @@ def test_a_module_that_was_taken_out_is_no_root() -> None:
     assert found == [Chain((*steps, "module keeper"), "keeper.callback")]
 
 
-def nodes_on_the_way(ref: Reference) -> int:
-    """How many objects the search finds from the target to the root, both included."""
-    search = chains._Search([ref()], time.monotonic() + 60)
-    search.run()
-    count, node = 1, search._nodes[id(ref())]
-    while node.next is not None:
-        count, node = count + 1, search._nodes[node.next]
-    return count
-
-
 SIMPLE = (
     "a global name", "a list in a module", "a list in a dict in a module", "an instance attribute in a list",
     "a closure", "a bound method", "a partial", "a default argument", "a class attribute", "a slot",
@@ -335,7 +324,8 @@ def test_chains_are_as_short_as_those_of_objgraph(leaky: ModuleType, leak: str) 
     """The search for all at once finds as short a way as objgraph's for each of them."""
     ref = planted(leaky, LEAKS[leak][0])
     theirs = len(objgraph.find_backref_chain(ref(), objgraph.is_proper_module))
-    ours = nodes_on_the_way(ref)
+    (way,) = ways([ref()])
+    ours = len(way)
     assert ours == theirs
     assert ours > 1
 

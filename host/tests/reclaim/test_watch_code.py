@@ -6,14 +6,21 @@ import functools
 import gc
 import sys
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from types import ModuleType
 from typing import Any
 
 import attrs
 import pytest
 
-from weighbridge.reclaim.watch import Watched, defined_in, namespaces, qualified, survivors, watch, watch_code
+from weighbridge.reclaim.belongings import Belongings
+from weighbridge.reclaim.names import defined_in, qualified
+from weighbridge.reclaim.watch import Watched, namespaces, survivors, watch
+
+
+def watch_code(modules: Iterable[str]) -> list[Watched]:
+    return Belongings.of(modules).watched()
+
 
 SOURCE = """
 class Lamp:
@@ -203,7 +210,7 @@ def test_an_object_is_watched_by_the_name_of_its_class(define: Define) -> None:
     watched = watch("tracked", thing)
     assert (watched.kind, watched.name) == ("tracked", "lamp.Lamp.Bulb")
     assert watched.reference() is thing
-    assert watch("tracked", {1}).name == "builtins.set"
+    assert watch("tracked", {1}).name == "set"
 
 
 @pytest.mark.parametrize("thing", [[], {}, 5, "text", None, (1,)], ids=repr)

@@ -36,6 +36,8 @@ class Departure:
     kept: Mapping[str, Kept]
     excused_bytes: int = 0
     """Traced bytes that its load brought in and that rightly stay, less those dropped that other loads brought in."""
+    stdlib_bytes: int | None = None
+    """Of those, of modules of the standard library."""
 
     @property
     def compiled(self) -> tuple[str, ...]:

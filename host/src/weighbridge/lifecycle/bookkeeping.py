@@ -13,7 +13,7 @@ from ..accounting.modules import ModuleBooks
 from ..admission.budget import Budget, unused_promise
 from ..hooks import Hooks
 from .plugin import Plugin
-from .states import HELD, State
+from .states import State
 
 
 @attrs.define
@@ -42,7 +42,7 @@ class Bookkeeper:
         """All accounts, drawn now."""
         attribution = self._attribution()
         plugins = list(self.plugins())
-        accounts = tuple(self._draw(plugin, attribution) for plugin in plugins if plugin.state in HELD)
+        accounts = tuple(self._draw(plugin, attribution) for plugin in plugins if plugin.is_held)
         shared = attribution.shared_bytes if attribution else self.books.shared_bytes()
         stdlib = self.books.stdlib_bytes()
         stranded = sum(plugin.stranded_bytes for plugin in plugins)
@@ -72,7 +72,9 @@ class Bookkeeper:
         own = None if traced is None else traced - split.shared_brought_bytes - split.stdlib_bytes + split.adopted_bytes
         # what the standard library took for its own modules stands on a line of its own
         live = attribution.by_plugin.get(plugin.name, 0) - split.stdlib_bytes if attribution else None
-        reported = self.hooks.report_memory(plugin.name)
+        # one that was dismissed cannot be asked: its last report stands
+        dismissed = plugin.state is State.FAILED
+        reported = plugin.reported_bytes if dismissed else self.hooks.report_memory(plugin.name)
         plugin.reported_bytes = reported or 0
         native = None if reported is None else plugin.charges.total_bytes + reported
         python = next(figure for figure in (live, own, plugin.weighed_bytes) if figure is not None)

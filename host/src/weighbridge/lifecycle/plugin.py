@@ -11,7 +11,7 @@ from ..accounting.account import LoadWeighing
 from ..leases.charges import Charges
 from ..leases.ledger import LeaseLedger
 from ..reclaim.watch import Watched, survivors
-from .states import State, check_transition
+from .states import HELD, State, check_transition
 
 
 @attrs.define(eq=False)
@@ -41,6 +41,8 @@ class Plugin:
     peak_bytes: int = 0
     reported_bytes: int = 0
     """Native bytes by the plugin's last report."""
+    patches: tuple[Any, ...] = ()
+    """What its load changed in modules of the standard library."""
     stranded: list[Watched] = attrs.field(factory=list)
     stranded_bytes: int = 0
     permanent: tuple[str, ...] = ()
@@ -74,6 +76,16 @@ class Plugin:
     def opaque(self) -> bool:
         """Whether it was written for another host: then it is loaded and weighed, and never called."""
         return self.candidate.group != GROUP
+
+    @property
+    def is_held(self) -> bool:
+        """Whether it occupies its place: what it holds is on its account, and has to be unloaded."""
+        return self.state in HELD or self.has_failed_at_work
+
+    @property
+    def has_failed_at_work(self) -> bool:
+        """Whether it was dismissed and is not unloaded yet. Of one whose load failed, nothing is left."""
+        return self.state is State.FAILED and self.thing is not None
 
     @property
     def is_unloadable(self) -> bool:

@@ -43,5 +43,7 @@ class HostStatistics:
     failures: int
     unloads: int
     stranded: int
+    hook_errors: Mapping[str, int]
+    """Contained faults in hook calls, by plugin."""
     schedule: ScheduleStatistics
     last_reaction: Reaction | None

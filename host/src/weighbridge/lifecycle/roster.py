@@ -45,7 +45,7 @@ class Roster:
 
     def held(self) -> list[Plugin]:
         """Those that occupy a place, in no order: every decision asks for them."""
-        return [plugin for plugin in list(self._plugins.values()) if plugin.state in HELD]
+        return [plugin for plugin in list(self._plugins.values()) if plugin.is_held]
 
     def active(self) -> list[Plugin]:
         """Those that are loaded, in the order in which they were."""
@@ -74,13 +74,15 @@ class Roster:
 
     def update(self, found: Discovery, *, blocked: Callable[[str], str | None]) -> None:
         """Take over what was discovered. A plugin that is loaded keeps its candidate until it is reloaded."""
-        keep = {State.STRANDED, State.DEFERRED, State.DORMANT} | HELD
+        keep = {State.STRANDED, State.DEFERRED, State.DORMANT}
         plugins = {
-            name: plugin for name, plugin in self._plugins.items() if plugin.state in keep or plugin.is_left_behind
+            name: plugin
+            for name, plugin in self._plugins.items()
+            if plugin.state in keep or plugin.is_held or plugin.is_left_behind
         }
         for candidate in found.candidates:
             plugin = plugins.setdefault(candidate.name, Plugin(candidate))
-            if plugin.state not in HELD:
+            if not plugin.is_held:
                 plugin.candidate = candidate
         self._order = order(plugin.candidate for plugin in plugins.values())
         for plugin in plugins.values():

@@ -40,15 +40,15 @@ TRANSITIONS: Final[Mapping[State, frozenset[State]]] = {
     State.REFUSED: _JUDGED,
     State.DORMANT: _JUDGED | {State.UNLOADED},
     State.LOADED: frozenset({State.ACTIVE, State.FAILED}),
-    State.ACTIVE: frozenset({State.DRAINING}),
-    State.DRAINING: frozenset({State.ACTIVE, State.UNLOADED, State.STRANDED}),
+    State.ACTIVE: frozenset({State.DRAINING, State.FAILED}),
+    State.DRAINING: frozenset({State.ACTIVE, State.UNLOADED, State.STRANDED, State.FAILED}),
     State.UNLOADED: _JUDGED,
     State.STRANDED: _JUDGED | {State.UNLOADED},
-    State.FAILED: _JUDGED,
+    State.FAILED: _JUDGED | {State.DRAINING},
 }
 
 HELD: Final = frozenset({State.ADMITTED, State.LOADED, State.ACTIVE, State.DRAINING})
-"""States in which a plugin occupies its place."""
+"""States in which a plugin occupies its place. One that failed at work does, too: see ``Plugin.is_held``."""
 
 
 def check_transition(plugin: str, before: State, after: State) -> None:

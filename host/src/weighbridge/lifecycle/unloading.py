@@ -7,8 +7,7 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from types import FunctionType, ModuleType
 from typing import Any, Final
@@ -16,65 +15,24 @@ from typing import Any, Final
 import attrs
 from weighbridge_hookspecs import UnloadRefused, UnloadTimeout
 
-from ..accounting.meters import read, traced_bytes
+from ..accounting.meters import read
 from ..accounting.modules import Departure, ModuleBooks
 from ..accounting.process import ProcessMemory, trim
 from ..hooks import Hooks
 from ..leases.schedule import Scheduler
+from ..reclaim.belongings import Belongings
 from ..reclaim.drain import Drain
 from ..reclaim.drop import drop_modules
-from ..reclaim.receipt import Receipt, Step, Survivor
+from ..reclaim.explain import explained
+from ..reclaim.names import namespace_of
+from ..reclaim.receipt import Receipt, Survivor
 from ..reclaim.threads import stack, stop_threads, stray_threads
-from ..reclaim.watch import Watched, namespaces, survivors, watch, watch_code
+from ..reclaim.ties.catalogue import cut_ties, wanted
+from ..reclaim.watch import Watched, namespaces, survivors, watch
+from .course import Course, Wish
 from .plugin import Plugin
+from .scales import Scales
 from .states import State
-from .words import in_words
-
-
-@attrs.define
-class _Course:
-    """How an unload is going."""
-
-    steps: list[Step] = attrs.field(factory=list)
-    revoked: Mapping[str, int] = attrs.field(factory=dict)
-    watched: list[Watched] = attrs.field(factory=list)
-    watch_bytes: int = 0
-    """What the list of what is watched weighs: the meter must not measure itself."""
-    watch_blocks: int = 0
-    finalizers: bool = False
-    """Whether a class of the plugin's has a ``__del__``."""
-    departure: Departure = attrs.field(factory=lambda: Departure((), {}))
-    survivors: list[Survivor] = attrs.field(factory=list)
-    interrupted: bool = False
-
-    @contextmanager
-    def step(self, name: str) -> Iterator[list[str]]:
-        """One step; what goes wrong in it is appended to the list, or raised and written down."""
-        failures: list[str] = []
-        began = time.perf_counter()
-        try:
-            yield failures
-        except (Exception, SystemExit) as error:
-            failures.append(in_words(error))
-        except BaseException as error:
-            # half an unload is worse than a late Ctrl-C: it is raised again when all is done
-            failures.append(f"interrupted by {type(error).__name__}")
-            self.interrupted = True
-        self.steps.append(Step(name=name, seconds=time.perf_counter() - began, failures=tuple(failures)))
-
-    def has_failed(self, *names: str) -> bool:
-        """Whether something went wrong in one of the steps called `names`."""
-        return any(step.failures for step in self.steps if step.name in names)
-
-    @property
-    def had_to_go(self) -> int:
-        """How many things had to go, those among them that nobody even tried to drop."""
-        return len(self.watched) + len(self.departure.compiled) + len(self.departure.declared) + self.has_failed("drop")
-
-    @property
-    def failures(self) -> tuple[str, ...]:
-        """Of all steps, each with the name of its step."""
-        return tuple(f"{step.name}: {failure}" for step in self.steps for failure in step.failures)
 
 
 @attrs.define
@@ -91,29 +49,14 @@ class Unloader:
     explain_seconds: float
     stop_seconds: float
 
-    def unload(
-        self,
-        plugin: Plugin,
-        *,
-        reason: str,
-        dependencies: bool,
-        drain_seconds: float,
-        also_unloaded: tuple[Receipt, ...] = (),
-    ) -> Receipt:
-        """Unload one active plugin.
+    def unload(self, plugin: Plugin, wish: Wish, also_unloaded: tuple[Receipt, ...] = ()) -> Receipt:
+        """Unload one active plugin. :meth:`ask` whether it may be, first.
 
-        :raises UnloadRefused: if the call came from inside the plugin; nothing has changed then.
         :raises UnloadTimeout: if somebody was still inside at the deadline; the plugin is active again then.
         """
-        course, held_bytes = _Course(), plugin.held_bytes
-        comparable = plugin.traced_since_load and traced_bytes() is not None
-        if comparable:
-            gc.collect()  # garbage that the next collection would take anyway was not reclaimed by the unload
-        before, resident_before = read(), self.memory.resident_bytes()
+        course, scales = Course(wish), Scales(self.memory, plugin)
         spaces = self._spaces(plugin)
-        began = time.perf_counter()
-        deactivate = self._drain(plugin, spaces, reason, drain_seconds)
-        course.steps.append(Step(name="drain", seconds=time.perf_counter() - began))
+        deactivate = self._drain(plugin, spaces, course)
         with course.step("deactivate"):
             if deactivate is not None:
                 deactivate()
@@ -123,65 +66,51 @@ class Unloader:
             course.revoked = revocation.revoked
             failures.extend(revocation.failures)
         with course.step("threads"):
-            course.watched.extend(self._stop_strays(spaces))
-        expected = self._drop(plugin, course, dependencies=dependencies)
+            course.watched.extend(self._stop_strays(spaces, course))
+        with course.step("unregister"):
+            course.departure = self.books.leave(
+                plugin.name, dependencies=wish.dependencies, drop=plugin.is_unloadable
+            )
+        with course.step("cut"):
+            self._cut(plugin, course)
+        with course.step("drop"):
+            plugin.thing = plugin.scalable = None
+            drop_modules(course.departure.dropped)
         with course.step("collect"):
-            gc.collect()
-            if survivors(course.watched):
-                gc.collect()  # finalizers of the first collection may have freed the rest
+            self._collect(plugin, course)
         trim()
-        after, resident_after = read(), self.memory.resident_bytes()
+        scales.weigh_again(course)
         with course.step("verify"):
             course.survivors = self._verify(plugin, course)
-        state = State.STRANDED if course.survivors else State.UNLOADED
-        traced_before = before.traced_bytes if comparable else None
-        traced_after = None if traced_before is None else (after.traced_bytes or 0) - course.watch_bytes
-        reclaimed = None if traced_before is None or traced_after is None else traced_before - traced_after
-        self._settle(plugin, course, state, held_bytes if expected is None else max(0, expected - (reclaimed or 0)))
+        receipt = _receipt(plugin, course, scales, also_unloaded)
+        self._settle(plugin, course, scales)
         if course.interrupted:
-            raise KeyboardInterrupt(f"while unloading {plugin.name}, which is {state}")
-        return Receipt(
-            plugin=plugin.name,
-            distribution=plugin.candidate.distribution,
-            version=plugin.candidate.version,
-            state="stranded" if course.survivors else "unloaded",
-            reason=reason,
-            held_bytes=held_bytes,
-            traced_before_bytes=traced_before,
-            traced_after_bytes=traced_after,
-            resident_before_bytes=resident_before,
-            resident_after_bytes=resident_after,
-            objects_before=before.blocks,
-            objects_after=after.blocks - course.watch_blocks,
-            reclaimed_bytes=reclaimed,
-            reclaimed_share=reclaimed / expected if reclaimed is not None and expected else None,
-            modules_dropped=len(course.departure.dropped),
-            modules_kept=tuple(f"{name} ({why})" for name, why in sorted(course.departure.kept.items())),
-            leases_revoked=course.revoked,
-            watched=course.had_to_go,
-            survivors=tuple(course.survivors),
-            failures=course.failures,
-            steps=tuple(course.steps),
-            also_unloaded=also_unloaded,
-        )
+            raise KeyboardInterrupt(f"while unloading {plugin.name}, which is {plugin.state}")
+        return receipt
 
-    def refuse_from_inside(self, plugin: Plugin) -> None:
-        """See to it that the caller is not the plugin itself; nothing has changed yet.
+    def ask(self, plugin: Plugin, wish: Wish) -> None:
+        """See to it that it may be unloaded; nothing has changed yet.
 
-        :raises UnloadRefused: if the call came from inside the plugin, or from a thread that it began.
+        :raises UnloadRefused: if the call came from inside the plugin, or from a thread that it began; or by a veto.
         """
         spaces = self._spaces(plugin)
         drain = Drain(spaces, self.hooks.callers_of(plugin.name), leased=())
         # for a thread that the plugin began the drain does not wait, but it cannot unload itself either
         began_here = any(id(step.f_globals) in spaces for step in stack(sys._getframe()))
-        if not began_here and not drain.is_inside(threading.get_ident()):
-            return
-        raise UnloadRefused(
-            "cannot be unloaded from inside one of its own calls",
-            plugin=plugin.name,
-            step="drain",
-            advice="Unload it from another thread, or after the call has returned",
-        )
+        if began_here or drain.is_inside(threading.get_ident()):
+            raise UnloadRefused(
+                "cannot be unloaded from inside one of its own calls",
+                plugin=plugin.name,
+                step="drain",
+                advice="Unload it from another thread, or after the call has returned",
+            )
+        for policy, objection in self.hooks.veto(plugin.name, wish.reason) if wish.vetoes else ():
+            raise UnloadRefused(
+                f"may not be unloaded now: {objection} (says {policy!r})",
+                plugin=plugin.name,
+                step="veto",
+                advice=f"Try again later, or unregister {policy}",
+            )
 
     def _spaces(self, plugin: Plugin) -> frozenset[int]:
         """Namespaces of the plugin's own modules; in a package with several plugins, those that are its alone."""
@@ -189,10 +118,9 @@ class Unloader:
         neighbours = self.neighbours(plugin)
         return namespaces(name for name in own if not neighbours or _is_alone(plugin.module, name, neighbours))
 
-    def _drain(
-        self, plugin: Plugin, spaces: frozenset[int], reason: str, seconds: float
-    ) -> Callable[[], object] | None:
+    def _drain(self, plugin: Plugin, spaces: frozenset[int], course: Course) -> Callable[[], object] | None:
         """Let no new call in, and wait until nobody is inside; what is left to call is its deactivation."""
+        began, reason, seconds = time.perf_counter(), course.wish.reason, course.wish.seconds
         callers = self.hooks.callers_of(plugin.name)
         deactivate = self.hooks.bound(plugin.name, "weighbridge_deactivate", reason=reason)
         try:
@@ -205,6 +133,7 @@ class Unloader:
             del deactivate  # the traceback, which somebody may keep, would hold the plugin
             self._reinstate(plugin, f"interrupted by {type(error).__name__}")
             raise
+        course.took("drain", began)
         if not inside:
             return deactivate
         del deactivate
@@ -213,7 +142,7 @@ class Unloader:
             f"{len(inside)} still inside after {seconds:g} s: {'; '.join(inside)}. It is active again",
             plugin=plugin.name,
             inside=tuple(inside),
-            advice="Unload it when they have returned, or give drain_seconds more",
+            advice="Unload it when they have returned, or give more deadline_seconds",
         )
 
     def _reinstate(self, plugin: Plugin, reason: str) -> None:
@@ -224,87 +153,85 @@ class Unloader:
         finally:
             self.moved(plugin, State.ACTIVE, f"not unloaded: {reason}")
 
-    def _stop_strays(self, spaces: frozenset[int]) -> list[Watched]:
+    def _stop_strays(self, spaces: frozenset[int], course: Course) -> list[Watched]:
         """Stop the threads that the plugin started past its host; all of them have to die."""
         strays = stray_threads(spaces, leased={threading.get_ident()})
-        stop_threads(strays, seconds=self.stop_seconds)
+        stop_threads(strays, seconds=min(self.stop_seconds, course.remaining(_LEAST_SECONDS)))
         return [Watched("thread", thread.name, weakref.ref(thread)) for thread in strays]
 
-    def _drop(self, plugin: Plugin, course: _Course, *, dependencies: bool) -> int | None:
-        """Let go of the plugin and its modules; the traced bytes that have to come back, None if not known."""
-        expected = None
-        with course.step("drop"):
-            brought = plugin.weighing.traced_bytes if plugin.weighing else None
-            try:
-                course.departure = self.books.leave(plugin.name, dependencies=dependencies, drop=plugin.is_unloadable)
-                self._watch(plugin, course)
-            finally:
-                plugin.thing = plugin.scalable = None
-                drop_modules(course.departure.dropped)
-            expected = None if brought is None else max(0, brought - course.departure.excused_bytes)
-        return expected
-
-    def _watch(self, plugin: Plugin, course: _Course) -> None:
-        empty = read()
-        watched = [*watch_code(course.departure.dropped), *_watch_thing(plugin, course.departure), *plugin.tracked]
-        # classes are found by name, so those that an earlier generation left behind are among them: they are known
-        known = {id(one.reference) for one in plugin.stranded}
-        course.watched += [one for one in watched if id(one.reference) not in known]
-        course.finalizers = any(one.kind == "class" and _has_finalizer(one.reference()) for one in watched)
+    def _cut(self, plugin: Plugin, course: Course) -> None:
+        """Write down what has to die, while it can still be told what is the plugin's, and cut what holds it."""
+        watches = course.wish.verify != "none"
+        if not watches and course.wish.cut == "none":
+            return
+        belongings = Belongings.of(course.departure.dropped, wanted(), patches=plugin.patches)
+        tare = read()
+        if watches:
+            course.watched += [*belongings.watched(), *_watch_thing(plugin, course.departure), *plugin.tracked]
+            course.finalizers = any(map(_has_finalizer, belongings.classes))
         full = read()
-        course.watch_bytes = (full.traced_bytes or 0) - (empty.traced_bytes or 0)
-        course.watch_blocks = full.blocks - empty.blocks
+        course.watch_bytes = (full.traced_bytes or 0) - (tare.traced_bytes or 0)
+        course.watch_blocks = full.blocks - tare.blocks
+        files = (namespace_of(module).get("__cached__") for module in belongings.modules)
+        course.compiled_files = tuple(file for file in files if isinstance(file, str))
+        course.findings += cut_ties(belongings, course.wish.cut)
 
-    def _verify(self, plugin: Plugin, course: _Course) -> list[Survivor]:
+    def _collect(self, plugin: Plugin, course: Course) -> None:
+        """One collection. Another one only if something is left: after a second look at what holds it."""
+        if course.wish.verify == "none":
+            return
+        gc.collect()
+        course.collections = 1
+        alive = course.alive()
+        if not alive:
+            return
+        if course.wish.cut != "none":
+            names = course.departure.dropped
+            again = cut_ties(Belongings.left(names, alive, wanted(), patches=plugin.patches), course.wish.cut)
+            course.findings += [one for one in again if one not in course.findings]
+        del alive
+        gc.collect()  # finalizers of the first collection may have freed the rest
+        course.collections = 2
+
+    def _verify(self, plugin: Plugin, course: Course) -> list[Survivor]:
         if course.finalizers:
             # one that brings its object back does so when the weak references are cleared: the classes tell
             # https://docs.python.org/3/library/weakref.html#weakref.ref
             known = {id(one.reference) for one in (*course.watched, *plugin.stranded)}
-            course.watched += [one for one in watch_code(course.departure.dropped) if id(one.reference) not in known]
-        alive = survivors(course.watched)
+            again = Belongings.of(course.departure.dropped).watched()
+            course.watched += [one for one in again if id(one.reference) not in known]
         compiled = [Survivor(kind="module", name=name, tie=_COMPILED, chain=()) for name in course.departure.compiled]
         declared = [Survivor(kind="module", name=name, tie=_DECLARED, chain=()) for name in course.departure.declared]
-        unknown = (
-            [Survivor(kind="module", name=plugin.own, tie=_UNKNOWN, chain=())] if course.has_failed("drop") else []
-        )
-        return [*unknown, *declared, *compiled, *self._explained(alive)]
+        unknown = Survivor(kind="module", name=plugin.own, tie=_UNKNOWN, chain=())
+        lost = [unknown] if course.has_failed("unregister", "cut", "drop") else []
+        return [*lost, *declared, *compiled, *self._named(course)]
 
-    def _explained(self, alive: list[Watched]) -> list[Survivor]:
-        if not alive:
-            return []
-        from ..reclaim.chains import Chain, explain  # brings objgraph, which a host that is never asked need not carry
+    def _named(self, course: Course) -> list[Survivor]:
+        if course.wish.verify == "full":
+            seconds = min(self.explain_seconds, course.remaining(_LEAST_SECONDS))
+            return explained(course.alive(), seconds=seconds)
+        return [Survivor(kind=one.kind, name=one.name, tie=_UNASKED, chain=()) for one in course.alive()]
 
-        things = [one.reference() for one in alive]
-        try:
-            chains = explain(things, seconds=self.explain_seconds)
-        except Exception as error:  # the search looks at everything there is, strangers' objects among it
-            chains = [Chain((), f"not known: the search raised {in_words(error)}")] * len(alive)
-        del things
-        return [
-            Survivor(
-                kind=one.kind, name=one.name, tie=_ENDLESS if one.kind == "thread" else chain.tie, chain=chain.steps
-            )
-            for one, chain in zip(alive, chains, strict=True)
-        ]
-
-    def _settle(self, plugin: Plugin, course: _Course, state: State, left_bytes: int) -> None:
-        older = survivors(plugin.stranded)
-        newer = survivors(course.watched)
+    def _settle(self, plugin: Plugin, course: Course, scales: Scales) -> None:
+        older, newer = survivors(plugin.stranded), course.alive()
         plugin.stranded_bytes = plugin.stranded_bytes if older or plugin.permanent else 0
-        plugin.stranded_bytes += left_bytes if state is State.STRANDED else 0
+        plugin.stranded_bytes += scales.left_bytes() if course.survivors else 0
         plugin.stranded = [*older, *newer]
         permanent = [*course.departure.compiled, *course.departure.declared]
-        permanent += [plugin.own] if course.has_failed("drop") else []
+        permanent += [plugin.own] if course.has_failed("unregister", "cut", "drop") else []
         plugin.permanent = tuple(dict.fromkeys([*plugin.permanent, *permanent]))
         count = len(course.survivors)
+        state = State.STRANDED if count else State.UNLOADED
         reason = f"{count} of {course.had_to_go} outlived it" if count else plugin.reason
         if state is State.UNLOADED and plugin.is_left_behind:
             state, reason = State.STRANDED, "this generation is gone, an earlier one is not"
         self.moved(plugin, state, reason)
 
 
+_LEAST_SECONDS: Final = 0.2
+"""What a step may take in any case, though the deadline has passed: a plugin that is half unloaded is no use."""
+_UNASKED: Final = "not asked for: unload with verify='full' to see what holds it"
 _DECLARED: Final = "its manifest says that it cannot be unloaded before the process ends"
-_ENDLESS: Final = "a thread that does not end"
 _UNKNOWN: Final = "not known: its modules could not be let go of, see the failures"
 _COMPILED: Final = "a package with compiled modules, which cannot be loaded twice, so it stays"
 
@@ -333,3 +260,37 @@ def _watch_thing(plugin: Plugin, departure: Departure) -> list[Watched]:
         return [watch("plugin", plugin.thing)]
     except TypeError:
         return []  # no weak references: its class is watched
+
+
+def _receipt(plugin: Plugin, course: Course, scales: Scales, also_unloaded: tuple[Receipt, ...]) -> Receipt:
+    departure = course.departure
+    return Receipt(
+        plugin=plugin.name,
+        distribution=plugin.candidate.distribution,
+        version=plugin.candidate.version,
+        state="stranded" if course.survivors else "unloaded",
+        reason=course.wish.reason,
+        verify=course.wish.verify,
+        held_bytes=scales.held_bytes,
+        traced_before_bytes=scales.traced_before_bytes,
+        traced_after_bytes=scales.traced_after_bytes,
+        resident_before_bytes=scales.resident_before_bytes,
+        resident_after_bytes=scales.resident_after_bytes,
+        objects_before=scales.objects_before,
+        objects_after=scales.objects_after,
+        expected_bytes=scales.expected_bytes,
+        reclaimed_bytes=scales.reclaimed_bytes,
+        reclaimed_share=scales.reclaimed_share,
+        stdlib_bytes=scales.stdlib_bytes,
+        immortal_bytes=scales.immortal_bytes,
+        modules_dropped=len(departure.dropped),
+        modules_kept=tuple(f"{name} ({why})" for name, why in sorted(departure.kept.items())),
+        leases_revoked=course.revoked,
+        watched=course.had_to_go,
+        ties=tuple(course.findings),
+        survivors=tuple(course.survivors),
+        collections=course.collections,
+        failures=course.failures,
+        steps=tuple(course.steps),
+        also_unloaded=also_unloaded,
+    )

@@ -1,8 +1,9 @@
 """Who holds an object: the shortest chain of references from a root, in words.
 
-All objects in question are explained by one search, level by level: one call of ``gc.get_referrers`` with a whole level
-costs a single walk over the heap, where a search for each object (as ``objgraph.find_backref_chain`` does it) costs a
-walk for every node that it visits. Nothing is kept: the search ends with text.
+All objects in question are explained by one search, level by level. A few are searched from themselves: one call of
+``gc.get_referrers`` with a whole level costs a single walk over the heap, where a search for each object (as
+``objgraph.find_backref_chain`` does it) costs a walk for every node that it visits. Many are searched from the roots,
+which costs one walk for all levels and all of them together. Nothing is kept: the search ends with text.
 
 The heap is full of objects whose attributes are code: descriptors, proxies, lazy modules. Here types are compared and
 never asked (``isinstance`` asks for ``__class__``), and attributes are read from where they are stored.
@@ -14,6 +15,7 @@ import gc
 import sys
 import threading
 import time
+from array import array
 from collections.abc import Iterator, Sequence
 from types import (
     AsyncGeneratorType,
@@ -32,16 +34,16 @@ from typing import Any, Final
 
 import attrs
 
+from .names import CONTAINERS, SUSPENDED, name_of, namespace_of, short
 from .threads import stack
-from .watch import defined_in, qualified
 
 _DEPTH: Final = 20
-_WIDEST: Final = 20_000
 _CROWD: Final = 200
-"""``gc.get_referrers`` compares every reference on the heap with every object of a level; with more objects a walk of
-our own is quicker, and it can be broken off."""
-_STRIDE: Final = 10_000
-_SHORT: Final = 60
+"""``gc.get_referrers`` compares every reference on the heap with every object of a level; with more objects a search
+from the roots is quicker, and it can be broken off."""
+_MOST: Final = 1_000_000
+"""So many objects a search from the roots looks at; it needs about 90 bytes for each."""
+_STRIDE: Final = 1_000
 
 
 @attrs.frozen
@@ -73,45 +75,88 @@ def explain(things: Sequence[object], *, seconds: float = 2.0) -> list[Chain]:
 
     :param seconds: give up looking further after that long.
     """
-    search = _Search(things, time.monotonic() + seconds)
-    search.run()
+    search = _search(things, seconds)
     return [search.chain(thing) for thing in things]
 
 
+def ways(things: Sequence[object], *, seconds: float = 2.0) -> list[list[Any]]:
+    """The same as objects, from the root to the thing; a list of one where no root was found.
+
+    They are alive for as long as the caller has them.
+    """
+    search = _search(things, seconds)
+    return [search.way(thing)[::-1] for thing in things]
+
+
+def _search(things: Sequence[object], seconds: float) -> _FromThings | _FromRoots:
+    deadline = time.monotonic() + seconds
+    near = _FromThings(things, deadline)
+    near.run()
+    if not near.crowded:
+        return near
+    far = _FromRoots(things, deadline)
+    far.run()
+    return far
+
+
 class _Search:
-    def __init__(self, things: Sequence[object], deadline: float) -> None:
+    exhausted = False
+    """Whether everything there is was looked at."""
+
+    def __init__(self, deadline: float) -> None:
         self._deadline = deadline
+
+    def _is_late(self) -> bool:
+        return time.monotonic() > self._deadline
+
+    def way(self, thing: object) -> list[Any]:
+        """From one target to its root; only itself if none was found."""
+        raise NotImplementedError
+
+    def chain(self, thing: object) -> Chain:
+        """The way from one target to its root, in words."""
+        way = self.way(thing)
+        if len(way) == 1:
+            return NOBODY if self.exhausted else TOO_FAR
+        return _describe(way)
+
+
+class _FromThings(_Search):
+    """The circle of holders is widened until every target hangs on a root."""
+
+    crowded = False
+    """Whether it was given up because there are too many holders for it."""
+
+    def __init__(self, things: Sequence[object], deadline: float) -> None:
+        super().__init__(deadline)
         self._nodes = {id(thing): _Node(thing) for thing in things}
         self._targets = frozenset(self._nodes)
         self._roots: list[int] = []
-        self._exhausted = False
         self._frames = _held_by_running_frames()
         # what the search itself holds is nobody's tie
         self._ours = {id(things), id(self), id(self.__dict__), id(self._nodes), id(self._roots), id(self._frames)}
 
     def run(self) -> None:
-        """Widen the circle of holders until every target hangs on a root, or a limit is reached."""
+        """Search until all is found, nothing is left to look at, or a limit is reached."""
         level = list(self._nodes)
         for _ in range(_DEPTH):
+            if len(level) > _CROWD:
+                self.crowded = True
+                return
             level = self._holders(level)
             self._connect()
             if not level:
-                self._exhausted = not self._is_late()
+                self.exhausted = not self._is_late()
                 return
-            if self._is_late() or len(self._nodes) > _WIDEST:
+            if self._is_late() or all(self._nodes[target].next is not None for target in self._targets):
                 return
-            if all(self._nodes[target].next is not None for target in self._targets):
-                return
-
-    def _is_late(self) -> bool:
-        return time.monotonic() > self._deadline
 
     def _holders(self, level: list[int]) -> list[int]:
         """The nodes that hold a node of `level` and were not known; roots are noted and not looked behind."""
         wanted = set(level)
         found: list[int] = []
         self._ours |= {id(level), id(wanted), id(found)}
-        for holder in self._referrers(level, wanted):
+        for holder in self._referrers(level):
             if id(holder) in self._ours or type(holder) is _Node or _is_ours(holder):
                 continue
             self._note(holder, {id(held) for held in gc.get_referents(holder)} & wanted, found)
@@ -120,22 +165,12 @@ class _Search:
                 self._note(frame, {key}, found)
         return found
 
-    def _referrers(self, level: list[int], wanted: set[int]) -> Iterator[object]:
-        if len(level) <= _CROWD:
-            things = tuple(self._nodes[key].thing for key in level)
-            self._ours.add(id(things))  # the tuple of the arguments, which the call finds from Python 3.13 on
-            referrers = gc.get_referrers(*things)
-            self._ours.add(id(referrers))
-            yield from referrers
-            return
-        heap = gc.get_objects()
-        self._ours.add(id(heap))
-        for start in range(0, len(heap), _STRIDE):
-            if self._is_late():
-                return
-            for holder in heap[start : start + _STRIDE]:
-                if not wanted.isdisjoint(map(id, gc.get_referents(holder))):
-                    yield holder
+    def _referrers(self, level: list[int]) -> list[Any]:
+        things = tuple(self._nodes[key].thing for key in level)
+        self._ours.add(id(things))  # the tuple of the arguments, which the call finds from Python 3.13 on
+        referrers = gc.get_referrers(*things)
+        self._ours.add(id(referrers))
+        return referrers
 
     def _note(self, holder: object, held: set[int], found: list[int]) -> None:
         for key in held:
@@ -166,22 +201,92 @@ class _Search:
                         after.append(key)
             level = after
 
-    def chain(self, thing: object) -> Chain:
-        """The way from one target to its root, in words."""
+    def way(self, thing: object) -> list[Any]:
+        """From one target to its root; only itself if none was found."""
         way = [thing]
         node = self._nodes[id(thing)]
-        if _is_root(thing) and not node.holders:
-            return NOBODY
         while node.next is not None:
             node = self._nodes[node.next]
             way.append(node.thing)
-        if len(way) == 1:
-            return NOBODY if self._exhausted else TOO_FAR
-        return _describe(way)
+        return way
+
+    def chain(self, thing: object) -> Chain:
+        """As for every search; a root that nobody holds needs no holder."""
+        if _is_root(thing) and not self._nodes[id(thing)].holders:
+            return NOBODY
+        return super().chain(thing)
+
+
+class _FromRoots(_Search):
+    """Everything that hangs on a root is looked at, the nearest first, until all targets were seen.
+
+    What was seen stays alive until the search is over: an identity would be given to a new object otherwise.
+    """
+
+    def __init__(self, things: Sequence[object], deadline: float) -> None:
+        super().__init__(deadline)
+        self._missing = {id(thing) for thing in things}
+        self._places: dict[int, int] = {}
+        """Where each target is in the list of what was seen."""
+        modules = [thing for thing in list(sys.modules.values()) if _is_root(thing) and id(thing) not in self._missing]
+        frames = _running()
+        self._locals = {len(modules) + number: values for number, (_, values) in enumerate(frames)}
+        self._seen: list[Any] = [*modules, *(frame for frame, _ in frames)]
+        self._holders = array("q", [-1] * len(self._seen))
+        """Of everything that was seen, where its holder is in that list."""
+        self._known = {id(thing) for thing in self._seen}
+        self._known.add(id(things))  # what the search itself holds is nobody's tie
+
+    def run(self) -> None:
+        """Search until all is found, nothing is left to look at, or a limit is reached."""
+        begin = 0
+        for _ in range(_DEPTH):
+            end = len(self._seen)
+            if begin == end:
+                self.exhausted = True
+                return
+            for start in range(begin, end, _STRIDE):
+                if self._is_late() or len(self._seen) > _MOST or not self._missing:
+                    return
+                self._look_at(start, min(end, start + _STRIDE))
+            begin = end
+
+    def _look_at(self, begin: int, end: int) -> None:
+        """What a part of the things that were seen hold themselves. Names of the loop are local, for it is long."""
+        seen, known, missing, holders, frames = self._seen, self._known, self._missing, self._holders, self._locals
+        referents, is_tracked = gc.get_referents, gc.is_tracked
+        for place in range(begin, end):
+            for held in frames[place] if place in frames else referents(seen[place]):
+                key = id(held)
+                if key in known or not (is_tracked(held) or key in missing):
+                    continue
+                known.add(key)
+                seen.append(held)
+                holders.append(place)
+                if key in missing:
+                    missing.remove(key)
+                    self._places[key] = len(seen) - 1
+
+    def way(self, thing: object) -> list[Any]:
+        """From one target to its root; only itself if none was found."""
+        way = [thing]
+        place = self._places.get(id(thing), -1)
+        while place >= 0 and (place := self._holders[place]) >= 0:
+            way.append(self._seen[place])
+        return way
 
 
 def _held_by_running_frames() -> dict[int, list[FrameType]]:
-    """Which frames hold an object as a local variable or as their globals, by the identity of the object.
+    """Which frames hold an object as a local variable or as their globals, by the identity of the object."""
+    found: dict[int, list[FrameType]] = {}
+    for frame, values in _running():
+        for value in values:
+            found.setdefault(id(value), []).append(frame)
+    return found
+
+
+def _running() -> list[tuple[FrameType, list[Any]]]:
+    """The frames of all threads, each with its globals and local variables.
 
     The collector knows nothing of running frames since Python 3.11, so ``gc.get_referrers`` does not find them.
     """
@@ -192,11 +297,7 @@ def _held_by_running_frames() -> dict[int, list[FrameType]]:
         for frame in stack(innermost)
         if frame.f_globals is not globals()
     ]
-    found: dict[int, list[FrameType]] = {}
-    for frame in frames:
-        for value in (frame.f_globals, *_locals(frame).values()):
-            found.setdefault(id(value), []).append(frame)
-    return found
+    return [(frame, [frame.f_globals, *_locals(frame).values()]) for frame in frames]
 
 
 def _locals(frame: FrameType) -> dict[str, Any]:
@@ -233,7 +334,7 @@ def _is_root(thing: Any) -> bool:
     """Where a search may end: a module, a running frame, a class that is not on the heap's books."""
     kind = type(thing)
     if issubclass(kind, ModuleType):
-        name = _namespace(thing).get("__name__")
+        name = namespace_of(thing).get("__name__")
         return isinstance(name, str) and sys.modules.get(name) is thing
     if kind is FrameType:
         return True
@@ -246,15 +347,15 @@ def _describe(way: Sequence[Any]) -> Chain:
     while position < len(way):
         held, holder = way[position - 1], way[position]
         owner = way[position + 1] if position + 1 < len(way) else None
-        if type(holder) is dict and owner is not None and _namespace(owner) is holder:
-            steps.append(_name(owner) + _attribute(holder, held))
+        if type(holder) is dict and owner is not None and namespace_of(owner) is holder:
+            steps.append(name_of(owner) + _attribute(holder, held))
             position += 2
         else:
-            steps.append(_name(holder) + _edge(holder, held))
+            steps.append(name_of(holder) + _edge(holder, held))
             position += 1
     steps = list(_merged(steps))
     if issubclass(type(way[-1]), ModuleType) and type(way[-2]) is dict:
-        return Chain((*steps, f"module {_name(way[-1])}"), steps[-1])
+        return Chain((*steps, f"module {name_of(way[-1])}"), steps[-1])
     return Chain(tuple(steps), steps[-1])
 
 
@@ -263,52 +364,13 @@ def _merged(steps: Sequence[str]) -> Iterator[str]:
     inner = ""
     for step in steps:
         bare, bracket, key = step.partition("[")
-        if bare in _CONTAINERS and bracket:
+        if bare in CONTAINERS and bracket:
             inner = f"[{key}" + inner
             continue
         yield step + inner
         inner = ""
     if inner:
         yield inner
-
-
-_CONTAINERS: Final = frozenset({"dict", "list", "tuple", "set", "frozenset", "defaultdict", "OrderedDict", "deque"})
-
-
-def _namespace(owner: Any) -> dict[str, Any]:
-    """The dictionary with the attributes of a module, an instance, a function or a class; empty if it has none."""
-    if issubclass(type(owner), type):
-        proxy = type.__dict__["__dict__"].__get__(owner)
-        return next((held for held in gc.get_referents(proxy) if type(held) is dict), {})
-    try:
-        namespace = object.__getattribute__(owner, "__dict__")
-    except (AttributeError, TypeError):
-        return {}
-    return namespace if type(namespace) is dict else {}
-
-
-def _name(thing: Any) -> str:
-    kind = type(thing)
-    if issubclass(kind, ModuleType):
-        return str(_namespace(thing).get("__name__", "module"))
-    if issubclass(kind, type):
-        return f"{defined_in(thing)}.{qualified(thing)}"
-    if kind is FunctionType:
-        return f"{thing.__module__}.{thing.__qualname__}"
-    if kind is FrameType:
-        return f"frame of {thing.f_code.co_qualname} at {thing.f_code.co_filename}:{thing.f_lineno}"
-    if kind is MethodType:
-        function = thing.__func__
-        return f"bound method {function.__qualname__ if type(function) is FunctionType else _name(type(function))}"
-    if kind is BuiltinFunctionType:
-        return f"built-in {thing.__qualname__}"
-    if kind in _SUSPENDED:
-        return f"suspended {kind.__name__} {thing.__qualname__}"
-    home, name = defined_in(kind), qualified(kind)
-    return name if home == "builtins" or name in _CONTAINERS else f"{home}.{name}"
-
-
-_SUSPENDED: Final = {GeneratorType: "gi_frame", CoroutineType: "cr_frame", AsyncGeneratorType: "ag_frame"}
 
 
 def _edge(holder: Any, held: Any) -> str:
@@ -326,7 +388,7 @@ def _edge(holder: Any, held: Any) -> str:
         return ".cell_contents"
     if kind is FrameType and holder.f_globals is held:
         return ".f_globals"
-    frame = holder if kind is FrameType else getattr(holder, _SUSPENDED[kind]) if kind in _SUSPENDED else None
+    frame = holder if kind is FrameType else getattr(holder, SUSPENDED[kind]) if kind in SUSPENDED else None
     if frame is not None:
         return next((f", local {name!r}" for name, value in _locals(frame).items() if value is held), "")
     return _slot(holder, held)
@@ -335,7 +397,7 @@ def _edge(holder: Any, held: Any) -> str:
 def _item(holder: dict[Any, Any], held: Any) -> str:
     for key, value in list(dict.items(holder)):
         if value is held:
-            return f"[{_short(key)}]"
+            return f"[{short(key)}]"
     return "[key]" if any(key is held for key in list(dict.keys(holder))) else _slot(holder, held)
 
 
@@ -353,7 +415,7 @@ _SLOTS: Final = frozenset({
 
 def _slot(holder: Any, held: Any) -> str:
     """The attribute under which it is held: of the instance, or in a slot of its class; never a property."""
-    if attribute := _attribute(_namespace(holder), held):
+    if attribute := _attribute(namespace_of(holder), held):
         return attribute
     for cls in type.__dict__["__mro__"].__get__(type(holder)):
         for name, slot in list(type.__dict__["__dict__"].__get__(cls).items()):
@@ -364,14 +426,3 @@ def _slot(holder: Any, held: Any) -> str:
                 except (AttributeError, TypeError, ValueError):
                     continue
     return ""
-
-
-_PLAIN: Final = frozenset({str, bytes, int, float, bool, type(None)})
-
-
-def _short(key: object) -> str:
-    """A key for people: never the repr of a strange object, which would run its code."""
-    if type(key) not in _PLAIN:
-        return f"<{qualified(type(key))}>"
-    text = repr(key)
-    return text if len(text) <= _SHORT else text[: _SHORT - 3] + "..."

@@ -1,0 +1,75 @@
+"""What a plugin weighed before its unload, and what is left afterwards."""
+
+from __future__ import annotations
+
+import gc
+import sys
+
+from ..accounting.immortal import immortal_bytes
+from ..accounting.meters import read, traced_bytes
+from ..accounting.process import ProcessMemory
+from ..reclaim.ties.tie import Finding
+from .course import Course
+from .plugin import Plugin
+
+
+class Scales:
+    """Two looks at the process, one on each side of an unload.
+
+    Traced bytes are comparable only if tracing was on from before the load until now; None otherwise.
+    """
+
+    def __init__(self, memory: ProcessMemory, plugin: Plugin) -> None:
+        self._memory = memory
+        self._plugin = plugin
+        comparable = plugin.traced_since_load and traced_bytes() is not None
+        if comparable:
+            gc.collect()  # garbage that the next collection would take anyway was not reclaimed by the unload
+        before = read()
+        self.held_bytes = plugin.held_bytes
+        self.traced_before_bytes = before.traced_bytes if comparable else None
+        self.objects_before = before.blocks
+        self.resident_before_bytes = memory.resident_bytes()
+        self.traced_after_bytes: int | None = None
+        self.objects_after = self.resident_after_bytes = 0
+        self.expected_bytes: int | None = None
+        self.immortal_bytes: int | None = None
+        self.stdlib_bytes: int | None = None
+
+    def weigh_again(self, course: Course) -> None:
+        """Look once more, when all is done."""
+        after, notes = read(), _size(course.findings)
+        self.objects_after = after.blocks - course.watch_blocks
+        self.resident_after_bytes = self._memory.resident_bytes()
+        weighing = self._plugin.weighing
+        if weighing is not None and weighing.traced_bytes is not None:
+            self.expected_bytes = max(0, weighing.traced_bytes - course.departure.excused_bytes)
+            self.stdlib_bytes = course.departure.stdlib_bytes
+        if self.traced_before_bytes is not None and after.traced_bytes is not None:
+            self.traced_after_bytes = after.traced_bytes - course.watch_bytes - notes
+            self.immortal_bytes = immortal_bytes(course.compiled_files)
+
+    @property
+    def reclaimed_bytes(self) -> int | None:
+        """Traced bytes that came back."""
+        if self.traced_before_bytes is None or self.traced_after_bytes is None:
+            return None
+        return self.traced_before_bytes - self.traced_after_bytes
+
+    @property
+    def reclaimed_share(self) -> float | None:
+        """Of those that had to come back."""
+        reclaimed = self.reclaimed_bytes
+        return reclaimed / self.expected_bytes if reclaimed is not None and self.expected_bytes else None
+
+    def left_bytes(self) -> int:
+        """What stays on the account of a plugin that is stranded."""
+        if self.expected_bytes is None:
+            return self.held_bytes
+        return max(0, self.expected_bytes - (self.reclaimed_bytes or 0))
+
+
+def _size(findings: list[Finding]) -> int:
+    """What the list of findings weighs: the meter must not measure itself."""
+    texts = {id(text): text for one in findings for text in (one.place, one.held, one.note)}
+    return sum(map(sys.getsizeof, (*findings, *texts.values())))

@@ -1,0 +1,187 @@
+"""What belongs to a plugin: told by identity, never by asking the object."""
+
+from __future__ import annotations
+
+import functools
+import sys
+import types
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import FunctionType, ModuleType
+from typing import Any, Final
+
+from ..accounting.modules import is_module
+from .heap import gather
+from .names import SUSPENDED, defined_in, name_of, namespace_of
+from .watch import Watched, watch
+
+_DEPTH: Final = 6
+_TYPING: Final = frozenset({"typing", "types", "typing_extensions"})
+LRU: Final[type] = type(functools.lru_cache(len))
+CODE: Final[tuple[type, ...]] = (FunctionType, type)
+
+
+class Belongings:
+    """The code of some modules, everything that is made of it, and what else lives on the heap.
+
+    Valid for as long as nothing of the plugin's has died: an identity is given to a new object afterwards.
+
+    :param names: of the modules.
+    :param heap: all live objects of some exact types, by type, by :func:`weighbridge.reclaim.heap.gather`.
+    """
+
+    def __init__(
+        self,
+        names: Iterable[str],
+        modules: Iterable[ModuleType],
+        functions: Iterable[FunctionType],
+        classes: Iterable[type],
+        heap: Mapping[type, list[Any]],
+        patches: Iterable[Any] = (),
+    ) -> None:
+        self.names: Final = frozenset(names)
+        self.modules: Final = tuple(modules)
+        self.functions: Final = tuple(functions)
+        self.classes: Final = tuple(classes)
+        self.heap: Final = heap
+        self.patches: Final = tuple(patches)
+        self.spaces: Final = {id(namespace_of(module)) for module in self.modules}
+        self.spaces.update(id(one.__globals__) for one in self.functions if one.__globals__.get("__name__") in self.names)
+        self._types = {id(cls) for cls in self.classes}
+        self._things = self.spaces | self._types | set(map(id, (*self.modules, *self.functions)))
+        self.files: Final = {function.__code__.co_filename for function in self.functions} | {
+            file for module in self.modules if isinstance(file := namespace_of(module).get("__file__"), str)
+        }
+
+    @classmethod
+    def of(cls, names: Iterable[str], kinds: Iterable[type] = (), *, patches: Iterable[Any] = ()) -> Belongings:
+        """Of the modules of these names that are in ``sys.modules``.
+
+        :param kinds: exact types of other objects to look for on the heap.
+        """
+        heap = gather((*CODE, *kinds))
+        wanted = frozenset(names)
+        modules = [module for name in wanted if is_module(module := sys.modules.get(name))]
+        spaces = {id(namespace_of(module)) for module in modules}
+        if gone := wanted - sys.modules.keys():  # it took them out itself
+            spaces |= {id(one.__globals__) for one in heap[FunctionType] if one.__globals__.get("__name__") in gone}
+        classes = [one for one in heap[type] if _is_of(one, wanted, spaces)]
+        # by its globals: attrs writes the module of the last class into a function that all classes share
+        functions = {id(one): one for one in heap[FunctionType] if id(one.__globals__) in spaces}
+        functions |= {id(one): one for one in _written_for(classes, wanted)}
+        return cls(wanted, modules, functions.values(), classes, heap, patches)
+
+    @classmethod
+    def left(
+        cls,
+        names: Iterable[str],
+        alive: Iterable[Watched],
+        kinds: Iterable[type] = (),
+        *,
+        patches: Iterable[Any] = (),
+    ) -> Belongings:
+        """What is left of them: of what was watched, that which is still `alive`."""
+        left: dict[str, list[Any]] = {"module": [], "function": [], "class": []}
+        for one in alive:
+            if one.kind in left and (thing := one.reference()) is not None:
+                left[one.kind].append(thing)
+        return cls(names, left["module"], left["function"], left["class"], gather((*CODE, *kinds)), patches)
+
+    def watched(self) -> list[Watched]:
+        """Weak references to all of the code: it has to die."""
+        return [
+            *(watch("module", module) for module in self.modules),
+            *(watch("function", function) for function in self.functions),
+            *(watch("class", cls) for cls in self.classes),
+        ]
+
+    def __contains__(self, thing: object) -> bool:
+        """Whether it is code of the modules, an instance of one of their classes, or a thin wrapping of one of these.
+
+        What is looked through: methods, partials, closures, properties, caches, tuples, type annotations, frames. Never
+        a list, a dictionary or a foreign instance: those have a life of their own.
+        """
+        return self._owns(thing, _DEPTH)
+
+    def is_code(self, thing: object) -> bool:
+        """Whether it is one of the modules, classes, functions or namespaces itself."""
+        return id(thing) in self._things
+
+    def _owns(self, thing: Any, depth: int) -> bool:
+        kind = type(thing)
+        if id(thing) in self._things or id(kind) in self._types:
+            return True
+        if depth == 0:
+            return False
+        look = _THROUGH.get(kind) if kind.__hash__ is not None else None
+        if look is not None:
+            return any(self._owns(inner, depth - 1) for inner in look(thing))
+        if kind in SUSPENDED:
+            frame = getattr(thing, SUSPENDED[kind])
+            return frame is not None and id(frame.f_globals) in self.spaces
+        if defined_in(kind) in _TYPING:
+            return self._owns_annotation(thing, depth)
+        return issubclass(kind, BaseException) and self._owns(thing.__traceback__, depth - 1)
+
+    def _owns_annotation(self, thing: Any, depth: int) -> bool:
+        """Aliases, unions, type variables: made of the plugin's types, or made in its modules."""
+        attributes = namespace_of(thing)
+        if attributes.get("__module__") in self.names:
+            return True
+        inside = (getattr(thing, name, None) for name in _PARTS)
+        return any(self._owns(inner, depth - 1) for inner in inside if inner is not None)
+
+
+def _is_of(cls: type, names: frozenset[str], spaces: set[int]) -> bool:
+    """By the name of its module, and not of an earlier generation: that has functions with other globals."""
+    home = defined_in(cls)
+    if home not in names:
+        return False
+    for value in list(type.__dict__["__dict__"].__get__(cls).values()):
+        if type(value) is FunctionType and value.__globals__.get("__name__") == home:
+            return id(value.__globals__) in spaces
+    return True
+
+
+def _written_for(classes: Iterable[type], names: frozenset[str]) -> Iterator[FunctionType]:
+    """Functions that attrs or namedtuple wrote for one of the classes: they have namespaces of their own."""
+    for cls in classes:
+        for value in list(type.__dict__["__dict__"].__get__(cls).values()):
+            if type(value) is FunctionType and value.__module__ in names:
+                yield value
+
+
+_PARTS: Final = ("__origin__", "__args__", "__bound__", "__constraints__", "__metadata__", "__supertype__")
+
+
+def _contents(function: FunctionType) -> Iterable[object]:
+    for cell in function.__closure__ or ():
+        try:
+            yield cell.cell_contents
+        except ValueError:
+            continue
+    yield namespace_of(function).get("__wrapped__")
+    yield from function.__defaults__ or ()
+
+
+def _frames(trace: types.TracebackType) -> Iterable[object]:
+    step: types.TracebackType | None = trace
+    while step is not None:
+        yield step.tb_frame
+        step = step.tb_next
+
+
+_THROUGH: Final[Mapping[type, Callable[[Any], Iterable[object]]]] = {
+    FunctionType: _contents,
+    types.MethodType: lambda method: (method.__self__, method.__func__),
+    types.BuiltinMethodType: lambda method: () if is_module(method.__self__) else (method.__self__,),
+    types.MethodWrapperType: lambda method: (method.__self__,),
+    functools.partial: lambda partial: (partial.func, *partial.args, *partial.keywords.values()),
+    functools.partialmethod: lambda partial: (partial.func, *partial.args, *partial.keywords.values()),
+    LRU: lambda cache: (namespace_of(cache).get("__wrapped__"),),
+    staticmethod: lambda method: (method.__func__,),
+    classmethod: lambda method: (method.__func__,),
+    property: lambda attribute: (attribute.fget, attribute.fset, attribute.fdel),
+    tuple: lambda things: things,
+    frozenset: lambda things: things,
+    types.TracebackType: _frames,
+}

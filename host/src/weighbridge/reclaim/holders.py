@@ -1,0 +1,124 @@
+"""Whether somebody other than the plugin holds a thing, and where."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterable
+from types import CellType, FrameType, ModuleType
+from typing import Any, Final
+
+from .belongings import Belongings
+from .names import CONTAINERS, name_of, namespace_of, short
+
+_DEPTH: Final = 8
+_WIDEST: Final = 2_000
+_OURS: Final = __name__.partition(".")[0]
+UNSEEN: Final = "somewhere that Python cannot see, such as a running frame"
+
+
+def strangers(things: Iterable[object], belongings: Belongings) -> dict[int, str]:
+    """Those of `things`, by identity, that hang on anything outside of the plugin, each with the place.
+
+    What only the plugin itself holds goes with it: it is no tie. Each level of holders costs a walk over the heap, and
+    there is none when there is nothing to ask about.
+    """
+    search = _Search(belongings)
+    search.run(list(things))
+    return search.found
+
+
+class _Search:
+    """Upwards from the things, level by level, until modules, running frames and the plugin's own code are reached."""
+
+    def __init__(self, belongings: Belongings) -> None:
+        self.found: dict[int, str] = {}
+        self._belongings = belongings
+        # by identity: lists of ours refer to everything that was looked for
+        self._ours = {id(held) for held in (belongings.heap, *belongings.heap.values())}
+        self._ours |= {id(held) for held in namespace_of(belongings).values()}
+
+    def run(self, things: list[Any]) -> None:
+        """Fill `found`."""
+        trails = {id(thing): {id(thing): ""} for thing in things}
+        level, seen = things, [*things]
+        asked = len(trails)
+        known = set(trails)
+        self._ours |= {id(things), id(seen)}
+        for _ in range(_DEPTH):
+            if not level or len(level) > _WIDEST or len(self.found) == asked:
+                return
+            after: list[Any] = []
+            self._ours.add(id(after))
+            for holder, held in self._referrers(level):
+                self._follow(holder, held, trails)
+                if id(holder) in trails and id(holder) not in known:
+                    known.add(id(holder))
+                    seen.append(holder)
+                    after.append(holder)
+            level = after
+
+    def _referrers(self, level: list[Any]) -> list[tuple[Any, list[Any]]]:
+        """Who holds things of this level, with what they hold; a thing that nothing holds is held out of sight."""
+        arguments = tuple(level)
+        self._ours.add(id(arguments))  # from Python 3.13 on it is found too
+        referrers = gc.get_referrers(*arguments)
+        self._ours.add(id(referrers))
+        wanted = set(map(id, level))
+        pairs = []
+        for holder in referrers:
+            if id(holder) not in self._ours and not _is_ours(holder):
+                pairs.append((holder, [held for held in gc.get_referents(holder) if id(held) in wanted]))
+        reached = {id(one) for _, held in pairs for one in held}
+        pairs.extend((None, [one]) for one in level if id(one) not in reached)
+        self._ours.update(map(id, pairs))
+        self._ours.update(id(held) for _, held in pairs)
+        self._ours.add(id(pairs))
+        return pairs
+
+    def _follow(self, holder: Any, held: list[Any], trails: dict[int, dict[int, str]]) -> None:
+        """Note where a way ends; else go on from `holder`."""
+        if id(holder) in trails or (holder is not None and self._is_plugins(holder)):
+            return
+        trail = {
+            origin: _edge(holder, one) + text
+            for one in held
+            for origin, text in trails[id(one)].items()
+            if origin not in self.found
+        }
+        if holder is None or issubclass(type(holder), ModuleType | FrameType | type):
+            root = UNSEEN if holder is None else name_of(holder)
+            for origin, text in trail.items():
+                self.found[origin] = root if holder is None else root + _dotted(text)
+        elif trail:
+            trails[id(holder)] = trail
+
+    def _is_plugins(self, holder: Any) -> bool:
+        if type(holder) is FrameType:
+            return id(holder.f_globals) in self._belongings.spaces
+        # a tuple, a closure or a partial that has something of the plugin's in it may be anybody's
+        return self._belongings.is_code(holder) or self._belongings.is_code(type(holder))
+
+
+def _is_ours(holder: Any) -> bool:
+    """A frame of the host's, or a local variable of this search."""
+    return type(holder) is FrameType and str(holder.f_globals.get("__name__", "")).partition(".")[0] == _OURS
+
+
+def _edge(holder: Any, held: Any) -> str:
+    """How `holder` refers to `held`."""
+    kind = type(holder)
+    if kind is dict:
+        return next((f"[{short(key)}]" for key, value in list(holder.items()) if value is held), "[key]")
+    if kind in (list, tuple):
+        return next((f"[{index}]" for index, one in enumerate(holder) if one is held), "[...]")
+    if kind is CellType or namespace_of(holder) is held:
+        return ""
+    if attribute := next((name for name, value in list(namespace_of(holder).items()) if value is held), ""):
+        return f".{attribute}"
+    return "[...]" if kind.__name__ in CONTAINERS else ""
+
+
+def _dotted(text: str) -> str:
+    """``['results'][0]`` of a module reads ``.results[0]``."""
+    first, closing, rest = text.partition("']")
+    return f".{first[2:]}{rest}" if closing and first.startswith("['") and first[2:].isidentifier() else text
