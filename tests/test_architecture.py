@@ -30,6 +30,7 @@ ROOMS: Final = (
     "leases",
     "discovery",
     "hooks",
+    "containment",
     "fabricate",
     "units",
 )

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 import pytest
-from weighbridge_hookspecs import UnloadRefused, UnloadTimeout, hookspec
+from weighbridge_hookspecs import ConfigurationError, UnloadRefused, UnloadTimeout, hookspec
 
 from weighbridge import Receipt, Survivor
 from weighbridge.isolation import IsolatedHost
@@ -124,6 +124,8 @@ def test_a_receipt_says_what_was_done(host: IsolatedHost, temporary_plugin: Temp
         "deactivate",
         "revoke",
         "threads",
+        "unregister",
+        "cut",
         "drop",
         "collect",
         "verify",
@@ -246,22 +248,78 @@ def test_what_holds_a_survivor_is_named(host: IsolatedHost, temporary_plugin: Te
     assert (cls.tie, cls.chain[0], cls.chain[-1]) == ("harbour.kept[0]['best']", f"{package}.Plugin", "module harbour")
 
 
-def test_an_overload_is_found_in_the_registry_of_typing(host: IsolatedHost, temporary_plugin: TemporaryPlugin) -> None:
+OVERLOADED: Final = (
+    "from typing import overload\n"
+    + GOOD
+    + "@overload\ndef weigh(x: int) -> int: ...\n@overload\ndef weigh(x: str) -> str: ...\n"
+    + "def weigh(x):\n    return x\n"
+)
+
+
+def test_an_overload_is_taken_out_of_the_registry_of_typing(
+    host: IsolatedHost, temporary_plugin: TemporaryPlugin
+) -> None:
     """The best known way to keep a module alive without knowing it."""
-    package = temporary_plugin(
-        "typed",
-        "from typing import overload\n"
-        + GOOD
-        + "@overload\ndef weigh(x: int) -> int: ...\n@overload\ndef weigh(x: str) -> str: ...\n"
-        + "def weigh(x):\n    return x\n",
-    )
+    package = temporary_plugin("typed", OVERLOADED)
     host.load("typed")
     receipt = host.unload("typed")
+    assert (receipt.state, receipt.survivors) == ("unloaded", ())
+    (tie,) = receipt.ties
+    assert (tie.tie, tie.outcome) == ("typing overload", "cut")
+    assert (tie.place, tie.held) == (f"typing._overload_registry[{package!r}]", package)
+
+
+def test_nothing_is_cut_where_that_was_not_wanted(host: IsolatedHost, temporary_plugin: TemporaryPlugin) -> None:
+    """What holds it is named all the same, by the tie and by the chain of every survivor."""
+    package = temporary_plugin("typed", OVERLOADED)
+    host.load("typed")
+    receipt = host.unload("typed", cut="none")
     assert receipt.state == "stranded"
+    assert [(one.tie, one.outcome) for one in receipt.ties] == [("typing overload", "found")]
     assert {one.tie.partition("[")[0] for one in receipt.survivors} == {"typing._overload_registry"}
     assert f"{package}.weigh" in {one.name for one in receipt.survivors}
     typing.clear_overloads()
     assert host.look_again() == ("typed",)
+
+
+def test_without_a_search_survivors_are_only_named(host: IsolatedHost, temporary_plugin: TemporaryPlugin) -> None:
+    """Counting them needs one collection, and finding what holds them much more."""
+    temporary_plugin("typed", OVERLOADED)
+    host.load("typed")
+    receipt = host.unload("typed", cut="none", verify="weakref")
+    assert (receipt.state, receipt.verify) == ("stranded", "weakref")
+    assert {(one.tie, one.chain) for one in receipt.survivors} == {
+        ("not asked for: unload with verify='full' to see what holds it", ())
+    }
+    typing.clear_overloads()
+
+
+def test_without_proof_nothing_is_collected(host: IsolatedHost, temporary_plugin: TemporaryPlugin) -> None:
+    """A collection costs time in a big process; whoever cannot spare it gets a receipt that proves nothing."""
+    temporary_plugin("trader", TRADER)
+    host.load("trader")
+    receipt = host.unload("trader", verify="none")
+    assert (receipt.state, receipt.verify, receipt.collections, receipt.watched) == ("unloaded", "none", 0, 0)
+
+
+def test_a_clean_unload_takes_one_collection(host: IsolatedHost, temporary_plugin: TemporaryPlugin) -> None:
+    """Only what is left afterwards is worth another one."""
+    temporary_plugin("trader", TRADER)
+    host.load("trader")
+    assert host.unload("trader").collections == 1
+
+
+@pytest.mark.parametrize(("setting", "legal"), [("verify", "none, weakref, full"), ("cut", "safe, all, none")])
+def test_a_setting_that_makes_no_sense_changes_nothing(
+    host: IsolatedHost, temporary_plugin: TemporaryPlugin, setting: str, legal: str
+) -> None:
+    """The error says what can be set, and the plugin works on."""
+    temporary_plugin("trader", TRADER)
+    host.load("trader")
+    options: Any = {setting: "some"}
+    with pytest.raises(ConfigurationError, match=rf"{setting}='some' makes no sense. Take one of: {legal}"):
+        host.unload("trader", **options)
+    assert trade(host) == ["trader buys tea"]
 
 
 def test_what_python_does_not_show_is_not_made_up(host: IsolatedHost, temporary_plugin: TemporaryPlugin) -> None:
@@ -276,22 +334,24 @@ def test_what_python_does_not_show_is_not_made_up(host: IsolatedHost, temporary_
     assert host.look_again() == ("late",)
 
 
-def test_a_generator_that_was_left_suspended_is_named(
+def test_a_generator_that_was_left_suspended_is_closed(
     host: IsolatedHost, temporary_plugin: TemporaryPlugin, harbour: Any
 ) -> None:
-    """It would run the plugin's code at its next step."""
-    temporary_plugin(
-        "counting",
-        "import harbour\ndef count():\n    while True:\n        yield\n"
-        + GOOD.replace("pass", "harbour.kept.append(count())\n        next(harbour.kept[0])"),
+    """It would run the plugin's code at its next step. Uncut it is named."""
+    source = "import harbour\ndef count():\n    while True:\n        yield\n" + GOOD.replace(
+        "pass", "harbour.kept.append(count())\n        next(harbour.kept[-1])"
     )
+    temporary_plugin("counting", source)
     host.load("counting")
-    receipt = host.unload("counting")
+    receipt = host.unload("counting", cut="none")
     assert receipt.state == "stranded"
     assert "harbour.kept[0]" in {one.tie for one in receipt.survivors}
     assert any("suspended generator count" in step for one in receipt.survivors for step in one.chain)
     harbour.kept.clear()
     assert host.look_again() == ("counting",)
+    host.load("counting")
+    assert host.unload("counting").state == "unloaded"
+    assert list(harbour.kept[0]) == []
 
 
 def test_what_a_plugin_tracks_is_watched_too(
@@ -406,7 +466,7 @@ def test_a_plugin_with_somebody_inside_stays(
     assert caught.value.inside == (place,)
     assert str(caught.value) == (
         f"busy: 1 still inside after 0.01 s: {place}. It is active again. "
-        "Unload it when they have returned, or give deadline_seconds more"
+        "Unload it when they have returned, or give more deadline_seconds"
     )
     assert [(one.state, one.reason) for one in host.plugins()] == [("active", "not unloaded: calls were under way")]
     harbour.go.set()

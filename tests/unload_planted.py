@@ -30,6 +30,7 @@ def main(file: Path, cut: Any, names: list[str]) -> dict[str, Any]:
             use = getattr(sys.modules[name], "use", None)
             if use is not None:
                 use()
+            del use
         bystander = sys.modules.get("bystander")
         before = bystander.intact() if bystander else True
         threads = threading.active_count()

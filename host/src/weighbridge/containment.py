@@ -14,20 +14,33 @@ import traceback
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, Final, NoReturn, TypeAlias
+from typing import Any, Final, NoReturn, Protocol, TypeAlias
 
 import attrs
 import pluggy
 
-HookExec: TypeAlias = Callable[[str, Sequence[pluggy.HookImpl], Mapping[str, object], bool], object]
 _Wrapper: TypeAlias = Generator[None, object, object]
 
 _log: Final = logging.getLogger("weighbridge.hooks")
 _FAULTS: Final = (Exception, SystemExit)
 """What a plugin may be blamed for. ``sys.exit`` is no way for it to end its host; Ctrl-C is not its doing."""
 _NAME_OF: Final = type.__dict__["__name__"]
+_NO_YIELD: Final = "the wrapper did not yield"
 _LONGEST_REASON: Final = 200
 """Characters."""
+
+
+class HookExec(Protocol):
+    """The loop of one hook call, as pluggy calls it."""
+
+    def __call__(
+        self,
+        hook_name: str,
+        hook_impls: Sequence[pluggy.HookImpl],
+        caller_kwargs: Mapping[str, object],
+        firstresult: bool,
+    ) -> object:
+        """The results, or the first one."""
 
 
 @attrs.frozen(eq=False)
@@ -123,43 +136,49 @@ def contained(faults: Faults, replaced: HookExec) -> HookExec:
     """
     out, with_defaults = faults.out, "kwargnames" in replaced.__code__.co_names  # type: ignore[attr-defined]
 
+    # every call of every hook runs through these lines, so they call nothing that is ours unless it is needed
+
     def multicall(
-        hook: str, impls: Sequence[pluggy.HookImpl], arguments: Mapping[str, object], firstresult: bool
+        hook_name: str, hook_impls: Sequence[pluggy.HookImpl], caller_kwargs: Mapping[str, object], firstresult: bool
     ) -> object:
         __tracebackhide__ = True
         if out:
-            impls = [impl for impl in impls if impl.plugin_name not in out]
+            hook_impls = [impl for impl in hook_impls if impl.plugin_name not in out]
         results: list[object] = []
         begun: list[tuple[pluggy.HookImpl, _Wrapper]] = []
         exception = None
         try:
-            for impl in reversed(impls):
+            for impl in reversed(hook_impls):
                 try:
-                    args = [arguments[name] for name in impl.argnames]
+                    args = [caller_kwargs[name] for name in impl.argnames]
                 except KeyError as missing:  # the caller's mistake
                     raise pluggy.HookCallError(f"hook call must provide argument {missing.args[0]!r}") from missing
-                kwargs = _defaults(impl, arguments) if with_defaults and impl.kwargnames else {}
+                kwargs = _defaults(impl, caller_kwargs) if impl.kwargnames and with_defaults else None
                 try:
-                    if impl.hookwrapper or impl.wrapper:
-                        begun.append((impl, _begin(impl, args, kwargs)))
-                        continue
-                    result: Any = impl.function(*args, **kwargs) if kwargs else impl.function(*args)
+                    if impl.hookwrapper:
+                        result: Any = _old_style(impl, args, kwargs or {})
+                    else:
+                        result = impl.function(*args, **kwargs) if kwargs else impl.function(*args)
+                        if not impl.wrapper:
+                            if result is not None:
+                                results.append(result)
+                                if firstresult:
+                                    break
+                            continue
+                    if next(result, begun) is begun:
+                        raise RuntimeError(_NO_YIELD)
+                    begun.append((impl, result))
                 except _FAULTS as error:
                     if not faults.is_contained(impl):
                         raise
-                    faults.note(impl.plugin_name, hook, error)
-                    continue
-                if result is not None:
-                    results.append(result)
-                    if firstresult:
-                        break
+                    faults.note(impl.plugin_name, hook_name, error)
         except BaseException as error:
             exception = error
         outcome = (results[0] if results else None) if firstresult else results
         if not begun and exception is None:
             return outcome
         try:
-            return _unwind(faults, hook, begun, outcome, exception)
+            return _unwind(faults, hook_name, begun, outcome, exception)
         finally:
             del exception  # its traceback holds this frame
 
@@ -182,8 +201,13 @@ def _unwind(
     try:
         for impl, wrapper in reversed(begun):
             try:
-                outcome = _finish(wrapper, outcome, exception)
-                exception = None
+                if exception is None:
+                    wrapper.send(outcome)
+                else:
+                    wrapper.throw(exception)
+                _second(wrapper)
+            except StopIteration as end:  # only its end can raise this: https://peps.python.org/pep-0479/
+                outcome, exception = end.value, None
             except _FAULTS as error:
                 if _is_same(error, exception):
                     continue
@@ -200,17 +224,11 @@ def _unwind(
         del exception  # its traceback holds this frame
 
 
-def _begin(impl: pluggy.HookImpl, args: Sequence[object], kwargs: Mapping[str, object]) -> _Wrapper:
-    """Run a wrapper of either style up to its ``yield``."""
-    wrapper: Any = _old_style(impl, args, kwargs) if impl.hookwrapper else impl.function(*args, **kwargs)
-    _first(wrapper)
-    return wrapper  # type: ignore[no-any-return]
-
-
 def _old_style(impl: pluggy.HookImpl, args: Sequence[object], kwargs: Mapping[str, object]) -> _Wrapper:
     """A wrapper of the old style, which is sent a :class:`pluggy.Result`, as one of the new."""
     wrapper: Any = impl.function(*args, **kwargs)
-    _first(wrapper)
+    if next(wrapper, wrapper) is wrapper:
+        raise RuntimeError(_NO_YIELD)
     try:
         result = pluggy.Result((yield), None)
     except BaseException as error:
@@ -222,26 +240,8 @@ def _old_style(impl: pluggy.HookImpl, args: Sequence[object], kwargs: Mapping[st
     _second(wrapper)
 
 
-def _finish(wrapper: _Wrapper, outcome: object, exception: BaseException | None) -> object:
-    """Resume a wrapper; what it returns."""
-    try:
-        if exception is None:
-            wrapper.send(outcome)
-        else:
-            wrapper.throw(exception)
-    except StopIteration as end:
-        return end.value
-    _second(wrapper)
-
-
-def _first(wrapper: _Wrapper) -> None:
-    try:
-        next(wrapper)
-    except StopIteration:
-        raise RuntimeError("the wrapper did not yield") from None
-
-
 def _second(wrapper: _Wrapper) -> NoReturn:
+    """A wrapper that was resumed, and did not end."""
     wrapper.close()
     raise RuntimeError("the wrapper yielded twice")
 

@@ -63,7 +63,7 @@ class _StandIn:
 class Hooks:
     """Registration and calls.
 
-    :param faults: where to count the faults of plugins in hook calls; without it a fault ends the call, as pluggy has it.
+    :param faults: where faults of plugins in hook calls are counted; without it a fault ends the call, as with pluggy.
     """
 
     def __init__(self, fail_open: Iterable[str] = (), faults: Faults | None = None) -> None:
@@ -144,7 +144,6 @@ class Hooks:
         Whether it fails open is remembered by its name, for it may come back.
         """
         if self._manager.get_plugin(name) is not None:
-            self._former_callers[name] = self.callers_of(name)
             self._manager.unregister(name=name)
             _forget_lookups()
 
@@ -167,7 +166,7 @@ class Hooks:
     def callers_of(self, name: str) -> tuple[object, ...]:
         """The hook callers through which a call could reach `name`, to recognise calls that are under way.
 
-        Of one that was unregistered, those of then: a call that had begun before may come to it yet.
+        Of one that was dismissed, those of then: a call that had begun before may come to it yet.
         """
         callers = {id(caller): caller for hook, _ in self._of(name) for caller in [getattr(self.relay, hook)]}
         return tuple(callers.values()) or self._former_callers.get(name, ())
@@ -289,6 +288,7 @@ class Hooks:
     def dismiss(self, name: str, reason: str) -> None:
         """Unregister one plugin and deactivate it; what it raises is logged."""
         deactivate = self.bound(name, "weighbridge_deactivate", reason=reason)
+        self._former_callers[name] = self.callers_of(name)
         self.unregister(name)
         if deactivate is not None:
             _contained(name, "weighbridge_deactivate", deactivate)

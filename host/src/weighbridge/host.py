@@ -44,6 +44,7 @@ from .accounting.process import ProcessMemory
 from .admission.budget import Budget
 from .admission.gatekeeper import Gatekeeper
 from .admission.weights import Weights
+from .containment import Faults, Overdraft
 from .discovery.candidates import Discovery, discover
 from .hooks import Hooks
 from .leases.capabilities import CapabilityRegistry
@@ -51,6 +52,7 @@ from .leases.schedule import Scheduler
 from .lifecycle.admitting import Doorkeeper
 from .lifecycle.bookkeeping import Bookkeeper
 from .lifecycle.course import Wish
+from .lifecycle.dismissal import Dismisser
 from .lifecycle.dormant import make_stub, may_sleep
 from .lifecycle.loading import Loader
 from .lifecycle.plugin import Plugin
@@ -68,6 +70,7 @@ if TYPE_CHECKING:
 
 _log: Final = logging.getLogger("weighbridge.host")
 MeterName = Literal["process", "gate", "trace"]
+OnHookError = Literal["raise", "contain"]
 
 
 class Host:
@@ -86,6 +89,10 @@ class Host:
     :param deadline_seconds: one deadline for what an unload waits for and searches.
     :param policy_seconds: one deadline for all admission policies together.
     :param explain_seconds: how long an unload may search for what holds a survivor.
+    :param on_hook_error: what a plugin that raises in a call through :attr:`hook` does: ``"raise"`` ends the call, as
+        pluggy has it; ``"contain"`` is logged and counted, and the others are called all the same.
+    :param hook_error_limit: so many contained errors of one plugin, and it is dismissed: it is deactivated, and failed,
+    :param hook_error_window_seconds: if they come within this time.
     :raises ConfigurationError: if a setting makes no sense.
     """
 
@@ -103,6 +110,9 @@ class Host:
         deadline_seconds: float = 5.0,
         policy_seconds: float = 10.0,
         explain_seconds: float = 2.0,
+        on_hook_error: OnHookError = "raise",
+        hook_error_limit: int = 5,
+        hook_error_window_seconds: float = 60.0,
     ) -> None:
         environment = self._environment()
         self.group: Final = group
@@ -118,7 +128,14 @@ class Host:
         self._receipts: dict[str, Receipt] = {}
         self._counts: Counter[str] = Counter()
         self._closed = False
-        self._hooks = Hooks(_names("fail_open", fail_open))
+        self._faults = Faults(
+            _limit(hook_error_limit),
+            _window(hook_error_window_seconds),
+            is_plugin=lambda name: name in self._roster and name not in self._registered,
+            overdrawn=self._dismiss_later,
+        )
+        contains = _choice("on_hook_error", on_hook_error, get_args(OnHookError)) == "contain"
+        self._hooks = Hooks(_names("fail_open", fail_open), self._faults if contains else None)
         self._books = ModuleBooks()
         self._memory = ProcessMemory()
         self._meter = make_meter(meter)
@@ -147,6 +164,7 @@ class Host:
             self._moved,
             stop_seconds=2.0,
         )
+        self._dismisser = Dismisser(self._hooks, self._scheduler, self._moved, deadline_seconds)
         self._unloader = Unloader(
             self._hooks,
             self._books,
@@ -228,7 +246,7 @@ class Host:
             self._registered.discard(name)
 
     def _is_a_plugin(self, name: str) -> bool:
-        return name in self._roster and self._roster[name].state in HELD | {State.DORMANT}
+        return name in self._roster and (self._roster[name].is_held or self._roster[name].state is State.DORMANT)
 
     # --- discovery --------------------------------------------------------------------------------------------------
 
@@ -455,6 +473,22 @@ class Host:
             raise ConfigurationError(
                 "the application has registered something else under this name", plugin=plugin.name, step="load"
             )
+        if plugin.has_failed_at_work:
+            raise AlreadyLoaded(
+                f"is loaded still, although it failed: {plugin.reason}",
+                plugin=plugin.name,
+                step="load",
+                advice="Unload it first",
+            )
+        if (remnant := self._loader.remnant(plugin)) is not None:
+            version, module = remnant
+            raise PluginIncompatible(
+                f"version {version} cannot leave this process whole, because of {module}, "
+                f"and version {plugin.candidate.version} would meet what is left",
+                plugin=plugin.name,
+                step="load",
+                advice=f"Restart the process to load version {plugin.candidate.version}",
+            )
         if (other := self._roster.conflict(plugin)) is not None:
             raise ConflictingPlugin(
                 f"conflicts with {other!r}, which is loaded", plugin=plugin.name, step="load", advice=f"Unload {other}"
@@ -511,7 +545,7 @@ class Host:
     def _see_out(self, name: str, wish: Wish, *, cascade: bool) -> Receipt:
         with self._exclusive(name, "unload"):
             plugin = self._find(name)
-            if plugin.state is not State.ACTIVE:
+            if plugin.state is not State.ACTIVE and not plugin.has_failed_at_work:
                 raise NotLoaded(f"is not loaded (it is {plugin.state})", plugin=name, step="unload")
             dependents = self._roster.dependents(plugin)
             if dependents and not cascade:
@@ -585,7 +619,7 @@ class Host:
                     self._hooks.unregister(plugin.name)
                     self._moved(plugin, State.UNLOADED, "the host is closing")
             for plugin in reversed(self._roster.active()):
-                if plugin.state is State.ACTIVE:
+                if plugin.state is State.ACTIVE or plugin.has_failed_at_work:
                     problems += self._close(plugin)
             self._closed = True
             self._meter.close()
@@ -622,7 +656,7 @@ class Host:
         :raises UnknownPlugin, NotLoaded: if there is nothing to draw.
         """
         plugin = self._find(name)
-        if plugin.state not in HELD | {State.STRANDED}:
+        if not plugin.is_held and plugin.state is not State.STRANDED:
             raise NotLoaded(f"is not loaded (it is {plugin.state})", plugin=name, step="account")
         return self._bookkeeper.account(plugin)
 
@@ -645,11 +679,41 @@ class Host:
             failures=self._counts["failures"],
             unloads=self._counts["unloads"],
             stranded=states[State.STRANDED.value],
+            hook_errors=self._faults.totals(),
             schedule=self._scheduler.statistics(),
             last_reaction=self._pressure.last,
         )
 
     # --- inside -----------------------------------------------------------------------------------------------------
+
+    def _dismiss_later(self, overdraft: Overdraft) -> None:
+        """Dismiss a plugin in a thread that nobody waits for.
+
+        The one that made the failing call may hold locks of the application's, and so may whoever holds ours.
+        """
+        thread = threading.Thread(
+            target=self._dismiss, args=(overdraft,), name=f"weighbridge-dismiss-{overdraft.name}", daemon=True
+        )
+        try:
+            thread.start()
+        except RuntimeError as error:  # the process is ending, or has no thread left; no call reaches it all the same
+            _log.error("%s is out, and cannot be dismissed: %s", overdraft.name, error)
+
+    def _dismiss(self, overdraft: Overdraft) -> None:
+        name, reason = overdraft.name, overdraft.reason
+        inside = self._dismisser.wait(name)
+        with self._exclusive(name, "dismiss"):
+            # it may have been unloaded meanwhile, and another generation of it loaded
+            if name not in self._roster or not self._faults.is_current(overdraft):
+                return
+            plugin = self._roster[name]
+            if plugin.state is not State.ACTIVE:
+                return
+            _log.error("%s is dismissed: %s", name, reason)
+            if inside:
+                _log.warning("%s is dismissed with calls under way: %s", name, "; ".join(inside))
+            self._counts["failures"] += 1
+            self._dismisser.dismiss(plugin, reason)
 
     def _moved(self, plugin: Plugin, state: State, reason: str) -> None:
         before = plugin.move(state, reason)
@@ -690,6 +754,30 @@ def _ceiling(by_operator: str | None, given: int | str | None) -> int | None:
     if problem:
         raise ConfigurationError(f"the ceiling makes no sense: {problem}", step="configure")
     return size
+
+
+def _choice(setting: str, given: str, legal: tuple[str, ...]) -> str:
+    if given not in legal:
+        raise ConfigurationError(
+            f"{setting} makes no sense: {given!r}", step="configure", advice=f"Take one of: {', '.join(legal)}"
+        )
+    return given
+
+
+def _limit(given: int) -> int:
+    if not isinstance(given, int) or isinstance(given, bool) or given < 1:
+        raise ConfigurationError(
+            f"hook_error_limit makes no sense: {given!r}", step="configure", advice="Give a whole number from 1 up"
+        )
+    return given
+
+
+def _window(given: float) -> float:
+    if not isinstance(given, int | float) or isinstance(given, bool) or not given > 0:  # nan is not
+        raise ConfigurationError(
+            f"hook_error_window_seconds makes no sense: {given!r}", step="configure", advice="Give more than 0"
+        )
+    return float(given)
 
 
 def _names(setting: str, names: Iterable[str]) -> tuple[str, ...]:

@@ -68,7 +68,7 @@ def test_a_record_of_the_host_survives_pickling(cls: type[Any]) -> None:
 def test_a_figure_names_its_unit(cls: type[Any]) -> None:
     """A plain number is a count of something, or its name ends in its unit."""
     counts = {
-        "blocks", "calls", "failures", "made", "modules", "modules_dropped", "objects", "objects_after",
+        "blocks", "calls", "collections", "failures", "made", "modules", "modules_dropped", "objects", "objects_after",
         "objects_before", "returned", "threads", "timers", "watched",
     }  # fmt: skip
     hints = get_type_hints(cls)

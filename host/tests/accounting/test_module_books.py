@@ -17,16 +17,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from weighbridge.accounting import departure as departure_of
+from weighbridge.accounting.compiled import is_extension
+from weighbridge.accounting.departure import DECLARED, UNASKED, Stay
 from weighbridge.accounting.imports import ModuleWeight
-from weighbridge.accounting.modules import (
-    Departure,
-    ModuleBooks,
-    Split,
-    classify,
-    is_extension,
-    own_package,
-    referenced,
-)
+from weighbridge.accounting.modules import Departure, ModuleBooks, Split
+from weighbridge.accounting.ownership import Ownership, classify, own_package
+from weighbridge.accounting.references import referenced
+from weighbridge.accounting.tasks import Tasks
 
 Make = Callable[..., ModuleType]
 
@@ -65,7 +63,8 @@ def weight(name: str, nbytes: int | None = 100) -> ModuleWeight:
 
 def enter(books: ModuleBooks, plugin: str, **brought: int | None) -> None:
     """What a load of `plugin`, whose package has its name, brought in."""
-    books.enter(plugin, [weight(name.replace("__", "."), nbytes) for name, nbytes in brought.items()], plugin)
+    weights = [weight(name.replace("__", "."), nbytes) for name, nbytes in brought.items()]
+    books.enter(plugin, weights, Ownership(plugin))
 
 
 def used(books: ModuleBooks, plugin: str) -> dict[str, tuple[str, bool]]:
@@ -243,7 +242,9 @@ def test_the_last_user_adopts_a_shared_module_and_takes_it_along(make: Make) -> 
     enter(books, "lamp", lamp=10, dep=100)
     make("torch", dep=sys.modules["dep"])
     enter(books, "torch", torch=20)
-    assert books.leave("lamp", dependencies=True) == Departure(("lamp",), {"dep": "shared"}, excused_bytes=100)
+    assert books.leave("lamp", dependencies=True) == Departure(
+        ("lamp",), {"dep": Stay("shared", "with torch")}, excused_bytes=100
+    )
     del sys.modules["lamp"]
     assert books.split("torch") == Split(
         modules=2, shared_bytes=0, shared_brought_bytes=0, stdlib_bytes=0, adopted_bytes=100
@@ -261,7 +262,7 @@ def test_a_second_load_has_not_brought_what_the_first_one_left(make: Make) -> No
     books = ModuleBooks()
     enter(books, "lamp", lamp=10, dep=100, json=1000)
     departure = books.leave("lamp", dependencies=False)
-    assert departure == Departure(("lamp",), {"dep": "dependency"}, excused_bytes=1100)
+    assert departure == Departure(("lamp",), {"dep": UNASKED}, excused_bytes=1100, stdlib_bytes=1000)
     assert (books.shared_bytes(), books.stdlib_bytes()) == (100, 1000)
     del sys.modules["lamp"]
     make("lamp", dep=sys.modules["dep"])
@@ -348,7 +349,7 @@ def charged(books: ModuleBooks, plugin: str, traced: int) -> int:
 
 def leave(books: ModuleBooks, plugin: str, **options: bool) -> tuple[set[str], Mapping[str, str]]:
     departure = books.leave(plugin, **{"dependencies": True, **options})
-    return set(departure.dropped), departure.kept
+    return set(departure.dropped), {name: stay.reason for name, stay in departure.kept.items()}
 
 
 def test_a_plugin_goes_with_all_of_its_own_modules(make: Make) -> None:
@@ -388,10 +389,15 @@ def test_a_package_with_a_compiled_module_stays_whole(make: Make) -> None:
     enter(books, "lamp", lamp=1, dep=2, dep__fast=4, helper=8, other=16)
     departure = books.leave("lamp", dependencies=True)
     assert set(departure.dropped) == {"lamp", "other"}
-    assert departure.kept == {"dep": "compiled", "dep.fast": "compiled", "helper": "compiled"}
+    why = "dep.fast does not show on this Python how it is initialised"
+    assert departure.kept == {
+        "dep": Stay("compiled", why),
+        "dep.fast": Stay("compiled", why),
+        "helper": Stay("compiled", f"dep refers to it, which stays as {why}"),
+    }
     assert departure.compiled == ("dep", "dep.fast", "helper")
     assert departure.declared == ()
-    assert departure.excused_bytes == 0
+    assert (departure.excused_bytes, departure.stuck_bytes) == (0, 14)
 
 
 def test_a_dependency_that_the_application_refers_to_stays(make: Make) -> None:
@@ -404,6 +410,18 @@ def test_a_dependency_that_the_application_refers_to_stays(make: Make) -> None:
     books = ModuleBooks()
     enter(books, "lamp", lamp=1, dep=2, dep__inner=4)
     assert leave(books, "lamp") == ({"lamp"}, {"dep": "outside", "dep.inner": "outside"})
+
+
+def test_what_the_standard_library_holds_of_a_dependency_does_not_keep_it(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was put there, as a hook or a patch; to cut that is what ties are for."""
+    make("lamp", dep=make("dep"))
+    exec("def hook(*arguments): pass", vars(sys.modules["dep"]))
+    monkeypatch.setattr(sys, "excepthook", vars(sys.modules["dep"])["hook"])
+    books = ModuleBooks()
+    enter(books, "lamp", lamp=1, dep=2)
+    assert leave(books, "lamp") == ({"lamp", "dep"}, {})
 
 
 def test_a_dependency_that_another_plugin_uses_stays(make: Make) -> None:
@@ -424,7 +442,7 @@ def test_a_plugin_that_cannot_go_keeps_everything(make: Make) -> None:
     books = ModuleBooks()
     enter(books, "lamp", lamp=1, dep=2)
     departure = books.leave("lamp", dependencies=True, drop=False)
-    assert departure == Departure((), {"lamp": "declared", "dep": "declared"}, excused_bytes=0)
+    assert departure == Departure((), {"lamp": DECLARED, "dep": DECLARED}, stuck_bytes=3)
     assert departure.declared == ("dep", "lamp")
 
 
@@ -446,3 +464,144 @@ def test_leaving_twice_does_nothing(make: Make) -> None:
     enter(books, "lamp", lamp=1)
     books.leave("lamp", dependencies=True)
     assert books.leave("lamp", dependencies=True) == Departure((), {})
+
+
+# -- what goes and stays together --------------------------------------------------------------------------------------
+
+LIBRARY = {"dep": "lib", "_dep": "lib", "other": "other", "more": "other"}
+
+
+def bring(books: ModuleBooks, plugin: str, *names: str, threads: frozenset[int] = frozenset()) -> None:
+    """What a load of `plugin` brought in, where metadata tells whose it is."""
+    ownership = Ownership(plugin, plugin, {plugin: plugin, f"_{plugin}": plugin, **LIBRARY})
+    books.enter(plugin, [weight(name) for name in names], ownership, threads)
+
+
+def test_own_modules_go_though_they_are_in_several_packages(make: Make) -> None:
+    """Metadata says that they are of one distribution."""
+    make("lamp", inner=make("_lamp"))
+    books = ModuleBooks()
+    bring(books, "lamp", "lamp", "_lamp")
+    assert leave(books, "lamp", dependencies=False) == ({"lamp", "_lamp"}, {})
+
+
+def test_a_distribution_with_a_compiled_module_stays_whole(make: Make) -> None:
+    """Also its packages that have nothing compiled; another distribution goes."""
+    make("lamp", dep=make("dep"), other=make("other"))
+    make("_dep", compiled=True)
+    books = ModuleBooks()
+    bring(books, "lamp", "lamp", "dep", "_dep", "other")
+    assert leave(books, "lamp") == ({"lamp", "other"}, {"dep": "compiled", "_dep": "compiled"})
+
+
+def test_a_plugin_with_a_compiled_module_keeps_what_it_refers_to(make: Make) -> None:
+    """What stays would not work without, so that was to go and cannot, either."""
+    make("lamp", dep=make("dep"))
+    make("lamp.fast", compiled=True)
+    books = ModuleBooks()
+    bring(books, "lamp", "lamp", "lamp.fast", "dep")
+    departure = books.leave("lamp", dependencies=True)
+    assert departure.compiled == ("dep", "lamp", "lamp.fast")
+    assert departure.kept["dep"].words == (
+        "compiled: lamp refers to it, which stays as lamp.fast does not show on this Python how it is initialised"
+    )
+
+
+def test_a_distribution_of_which_another_plugin_uses_a_part_stays_whole(make: Make) -> None:
+    """A part that is loaded anew would have other classes than the part that is in use."""
+    make("lamp", other=make("other"), more=make("more"))
+    books = ModuleBooks()
+    bring(books, "lamp", "lamp", "other", "more")
+    make("torch", more=sys.modules["more"])
+    bring(books, "torch", "torch")
+    departure = books.leave("lamp", dependencies=True)
+    assert {name: stay.words for name, stay in departure.kept.items()} == {
+        "other": "shared: torch uses another part of other",
+        "more": "shared: with torch",
+    }
+    del sys.modules["lamp"]
+    assert leave(books, "torch") == ({"torch", "other", "more"}, {})
+
+
+def test_who_refers_to_a_dependency_is_named(make: Make) -> None:
+    """The one outside, and what leads on from there."""
+    make("other", helper=make("helper"))
+    make("application", other=sys.modules["other"])
+    make("lamp", other=sys.modules["other"])
+    books = ModuleBooks()
+    bring(books, "lamp", "lamp", "other", "helper")
+    departure = books.leave("lamp", dependencies=True)
+    assert {name: stay.words for name, stay in departure.kept.items()} == {
+        "other": "outside: application refers to it",
+        "helper": "outside: other refers to it, which stays as application refers to it",
+    }
+
+
+def test_a_compiled_module_stays_while_threads_run_that_came_with_it(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They may be its own and cannot be stopped; when they have ended it can go. Pure Python started none."""
+    monkeypatch.setattr(departure_of, "obstacle", lambda module: None)
+    running = {7, 8}
+    monkeypatch.setattr(Tasks, "now", lambda: Tasks(frozenset(running), frozenset()))
+    make("dep.fast", compiled=True)
+    make("lamp", dep=make("dep"), other=make("other"))
+    books = ModuleBooks()
+    bring(books, "lamp", "lamp", "dep", "dep.fast", "other", threads=frozenset({7, 9}))
+    departure = books.leave("lamp", dependencies=True)
+    assert set(departure.dropped) == {"lamp", "other"}
+    assert departure.compiled == ("dep", "dep.fast")
+    assert departure.kept["dep"].words == "threads: dep.fast came with 1 thread that Python cannot stop"
+    del sys.modules["lamp"]
+    make("lamp", dep=sys.modules["dep"])
+    bring(books, "lamp", "lamp")
+    running.discard(7)
+    assert leave(books, "lamp") == ({"lamp", "dep", "dep.fast"}, {})
+
+
+# -- what is left behind -----------------------------------------------------------------------------------------------
+
+
+def test_what_a_plugin_left_behind_is_charged_to_nobody_again(make: Make) -> None:
+    """It is on that plugin's account as stranded, so it is not on the shared line, nor adopted by who reuses it."""
+    make("lamp.fast", compiled=True)
+    make("lamp")
+    books = ModuleBooks()
+    enter(books, "lamp", lamp=1, lamp__fast=2, json=4)
+    departure = books.leave("lamp", dependencies=True)
+    assert (departure.dropped, departure.stuck_bytes, departure.stdlib_bytes) == ((), 3, 4)
+    assert (books.shared_bytes(), books.files()) == (0, {})
+    enter(books, "lamp")
+    assert books.split("lamp") == Split(
+        modules=2, shared_bytes=0, shared_brought_bytes=0, stdlib_bytes=0, adopted_bytes=0, left_bytes=3
+    )
+    make("torch", lamp=sys.modules["lamp"])
+    enter(books, "torch", torch=8)
+    assert (books.split("torch").shared_bytes, books.shared_bytes()) == (0, 0)
+    again = books.leave("lamp", dependencies=True)
+    assert {name: stay.words for name, stay in again.kept.items()} == {"lamp": "shared: with torch"} | {
+        "lamp.fast": "compiled: lamp.fast does not show on this Python how it is initialised"
+    }
+    assert again.stuck_bytes == 0
+
+
+def test_what_a_plugin_left_behind_does_not_go_with_another(make: Make) -> None:
+    """Its manifest said that it cannot go; that somebody else goes does not change that."""
+    make("lamp")
+    books = ModuleBooks()
+    enter(books, "lamp", lamp=1)
+    books.leave("lamp", dependencies=True, drop=False)
+    make("torch", lamp=sys.modules["lamp"])
+    enter(books, "torch", torch=2)
+    departure = books.leave("torch", dependencies=True)
+    assert departure.dropped == ("torch",)
+    assert departure.kept == {"lamp": Stay("shared", "with lamp, which left it behind")}
+
+
+def test_what_was_stuck_and_not_measured_is_unknown(make: Make) -> None:
+    """It is None, not 0."""
+    make("lamp")
+    books = ModuleBooks()
+    enter(books, "lamp", lamp=None, json=None)
+    departure = books.leave("lamp", dependencies=True, drop=False)
+    assert (departure.stuck_bytes, departure.stdlib_bytes) == (None, None)

@@ -129,6 +129,22 @@ def test_failure(install: TemporaryPlugin, caplog: pytest.LogCaptureFixture) -> 
         assert "not undone" not in caplog.text
 
 
+def test_containment(install: TemporaryPlugin, caplog: pytest.LogCaptureFixture) -> None:
+    """The others answer, and the fault is counted and logged."""
+    install(
+        "leaky", sample("crane").replace("return tonnes * self._rate", "raise ValueError(tonnes)"), attribute="Crane"
+    )
+    # snippet: contain
+    with Host(on_hook_error="contain", hook_error_limit=5, hook_error_window_seconds=60.0) as host:
+        host.add_hookspecs(HarbourSpecs)
+        host.load("crane")
+        host.load("leaky")  # raises whenever it is asked for a price
+        assert host.hook.harbour_price(tonnes=3.0) == [37.5]
+        assert host.statistics().hook_errors == {"leaky": 1}
+    # end snippet
+    assert "leaky: harbour_price raised" in caplog.text
+
+
 def test_deferral(install: TemporaryPlugin, caplog: pytest.LogCaptureFixture) -> None:
     """A deferred plugin comes in when another goes."""
     install("barge", EMPTY, manifest=LARGE)

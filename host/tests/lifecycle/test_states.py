@@ -71,7 +71,9 @@ def test_the_error_lists_what_is_legal() -> None:
     """In order, so that the text is the same every time."""
     with pytest.raises(IllegalTransition) as caught:
         check_transition("lamp", State.DRAINING, State.LOADED)
-    assert str(caught.value) == ("lamp: cannot go from draining to loaded. Legal from here: active, failed, stranded, unloaded")
+    assert str(caught.value) == (
+        "lamp: cannot go from draining to loaded. Legal from here: active, failed, stranded, unloaded"
+    )
     with pytest.raises(IllegalTransition) as caught:
         check_transition("lamp", State.BLOCKED, State.ADMITTED)
     assert str(caught.value) == ("lamp: cannot go from blocked to admitted. Legal from here: none; discover again")

@@ -8,7 +8,6 @@ import gc
 import importlib.util
 import sys
 import threading
-import time
 import typing
 import weakref
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from typing import Any, cast
 import objgraph
 import pytest
 
+from weighbridge.reclaim import chains
 from weighbridge.reclaim.chains import NOBODY, TOO_FAR, Chain, explain, ways
 
 PRELUDE = """
@@ -127,6 +127,14 @@ LEAKS = {
 }
 
 
+@pytest.fixture(params=["few", "many"])
+def search(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both ways to search: from a few things, and from the roots for many."""
+    if request.param == "many":
+        monkeypatch.setattr(chains, "_CROWD", 0)
+
+
+@pytest.mark.usefixtures("search")
 @pytest.mark.parametrize("leak", [name for name, (_, steps) in LEAKS.items() if steps])
 def test_a_planted_leak_is_named_exactly(leaky: ModuleType, leak: str) -> None:
     """The chain goes from the holder to the module, as one would write it; the tie is the place in the module."""
@@ -139,6 +147,7 @@ def test_a_planted_leak_is_named_exactly(leaky: ModuleType, leak: str) -> None:
         leaky.job.close()
 
 
+@pytest.mark.usefixtures("search")
 def test_an_overload_is_found_in_typings_registry(leaky: ModuleType) -> None:
     """The registry of ``typing.overload`` keeps every overloaded function: the tie says so, and under which keys."""
     ref = planted(
@@ -150,6 +159,7 @@ def test_an_overload_is_found_in_typings_registry(leaky: ModuleType) -> None:
     assert found == [Chain((place, "module typing"), place)]
 
 
+@pytest.mark.usefixtures("search")
 def test_a_class_is_held_by_its_subclass(leaky: ModuleType) -> None:
     """A base class cannot die before its subclasses."""
     ref = planted(leaky, LEAKS["a subclass's base"][0])
@@ -158,6 +168,7 @@ def test_a_class_is_held_by_its_subclass(leaky: ModuleType) -> None:
     assert found.steps[0] in {"leaky.Big.__base__", "leaky.Big.__bases__[0]", "leaky.Big.__mro__[1]"}
 
 
+@pytest.mark.usefixtures("search")
 def test_a_local_variable_of_a_running_thread_is_named() -> None:
     """The collector does not know running frames; the chain names function, file, line and variable all the same."""
 
@@ -184,6 +195,7 @@ def test_a_local_variable_of_a_running_thread_is_named() -> None:
     assert refs[0]() is None
 
 
+@pytest.mark.usefixtures("search")
 def test_code_that_runs_keeps_its_module() -> None:
     """A thread that is in a function of a module that was taken out is named as what holds everything else of it."""
     ready, leave = threading.Event(), threading.Event()
@@ -203,6 +215,7 @@ def test_code_that_runs_keeps_its_module() -> None:
     assert len(found.steps) == 1
 
 
+@pytest.mark.usefixtures("search")
 def test_a_module_that_is_there_says_more_than_its_code_that_runs(leaky: ModuleType) -> None:
     """What is a global name of a module is held by the module, also while a function of it is running."""
     ready, leave = threading.Event(), threading.Event()
@@ -216,6 +229,7 @@ def test_a_module_that_is_there_says_more_than_its_code_that_runs(leaky: ModuleT
     assert found == [Chain(("leaky.lamp", "module leaky"), "leaky.lamp")]
 
 
+@pytest.mark.usefixtures("search")
 def test_what_a_running_function_lets_go_of_is_not_kept_by_the_search() -> None:
     """Reading a frame's variables must not keep them: a function that goes on can still drop what it had."""
 
@@ -246,6 +260,7 @@ def test_what_a_running_function_lets_go_of_is_not_kept_by_the_search() -> None:
     assert not alive or sys.gettrace() is not None  # a debugger needs the copy
 
 
+@pytest.mark.usefixtures("search")
 def test_what_only_c_holds_has_no_holder(leaky: ModuleType) -> None:
     """An object in a C variable is said to be held by nobody that Python can see, and not by a guess."""
     held = ctypes.py_object
@@ -267,6 +282,7 @@ def test_an_exit_function_is_suspected_of_atexit(leaky: ModuleType) -> None:
     assert ref() is None
 
 
+@pytest.mark.usefixtures("search")
 def test_an_object_that_is_not_on_the_collectors_books_has_no_holder(leaky: ModuleType) -> None:
     """A thing that is held by an object that is itself held by nobody is not held by a root."""
     ref = planted(leaky, "outer = Thing()\nouter.inner = plant(Thing())\nouter.inner.outer = outer\ndel outer")
@@ -276,6 +292,7 @@ def test_an_object_that_is_not_on_the_collectors_books_has_no_holder(leaky: Modu
     assert ref() is None
 
 
+@pytest.mark.usefixtures("search")
 def test_all_are_explained_in_one_search_and_in_order(leaky: ModuleType) -> None:
     """Each object gets its own chain, at its own place, also if one of them holds another."""
     exec("outer = Thing()\nouter.inner = Thing()\nlamps = [Thing()]", vars(leaky))
@@ -285,6 +302,7 @@ def test_all_are_explained_in_one_search_and_in_order(leaky: ModuleType) -> None
     assert explain([]) == []
 
 
+@pytest.mark.usefixtures("search")
 def test_the_shortest_of_several_chains_is_told(leaky: ModuleType) -> None:
     """Who is held in two places reads the shorter one."""
     ref = planted(
@@ -304,6 +322,7 @@ def retired() -> Reference:
     return ref
 
 
+@pytest.mark.usefixtures("search")
 def test_a_module_that_was_taken_out_is_no_root() -> None:
     """The old module of an unloaded plugin keeps nothing alive by itself; what keeps it is the answer."""
     ref = retired()
@@ -319,6 +338,7 @@ SIMPLE = (
 )  # fmt: skip
 
 
+@pytest.mark.usefixtures("search")
 @pytest.mark.parametrize("leak", SIMPLE)
 def test_chains_are_as_short_as_those_of_objgraph(leaky: ModuleType, leak: str) -> None:
     """The search for all at once finds as short a way as objgraph's for each of them."""
@@ -333,6 +353,7 @@ def test_chains_are_as_short_as_those_of_objgraph(leaky: ModuleType, leak: str) 
 # -- the search itself -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("search")
 @pytest.mark.parametrize("leak", sorted(LEAKS))
 def test_a_search_keeps_nothing_alive(leaky: ModuleType, leak: str) -> None:
     """What was explained dies as it would have without, at once where no cycle holds it; not even a cycle is left."""
@@ -356,6 +377,7 @@ def test_a_search_keeps_nothing_alive(leaky: ModuleType, leak: str) -> None:
     assert ref() is None
 
 
+@pytest.mark.usefixtures("search")
 def test_a_search_that_ends_early_keeps_nothing_alive(leaky: ModuleType) -> None:
     """Giving up leaves no more behind than finding."""
     ref = planted(leaky, DEEP)
@@ -367,6 +389,43 @@ def test_a_search_that_ends_early_keeps_nothing_alive(leaky: ModuleType) -> None
         assert gc.collect() == 0
     finally:
         gc.enable()
+
+
+def test_a_search_from_the_roots_is_given_up_when_there_is_too_much(
+    leaky: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it has to remember is bounded; beyond that it says that it gave up."""
+    ref = planted(leaky, DEEP)
+    monkeypatch.setattr(chains, "_CROWD", 0)
+    monkeypatch.setattr(chains, "_MOST", 10)
+    assert explain([ref()], seconds=60) == [TOO_FAR]
+
+
+def test_many_things_have_chains_as_short_as_each_of_them_alone(leaky: ModuleType) -> None:
+    """A thousand things are explained from the roots, and each way is no longer than that from the thing itself."""
+    source = "lamps = [Thing() for _ in range(500)]\nkeep = {n: [Thing()] for n in range(500)}\nfirst = lamps[0]"
+    exec(source, vars(leaky))
+
+    def lengths(numbers: range) -> list[int]:
+        return [len(way) for way in ways(collect(numbers), seconds=60)]
+
+    def collect(numbers: range) -> list[Any]:
+        return [leaky.lamps[number] if number < 500 else leaky.keep[number - 500][0] for number in numbers]
+
+    together = lengths(range(1000))
+    assert together == [3] + [4] * 499 + [5] * 500
+    assert together[::100] == [lengths(range(number, number + 1))[0] for number in range(0, 1000, 100)]
+
+
+@pytest.mark.usefixtures("search")
+def test_the_list_that_asks_is_no_holder() -> None:
+    """What nobody else holds has no holder, although the caller of the search must have it in a list."""
+
+    class Thing:
+        pass
+
+    things = [Thing()]
+    assert explain(things) == [NOBODY]
 
 
 DEEP = """
@@ -382,6 +441,7 @@ top = [[[{"lamp": thing} for _ in range(3000)]] for thing in [plant(Thing())]]
 """
 
 
+@pytest.mark.usefixtures("search")
 def test_a_search_is_given_up_in_time(leaky: ModuleType) -> None:
     """With no time at all a far root is not found, which is said; with time it is."""
     ref = planted(leaky, DEEP)
@@ -401,6 +461,7 @@ def test_a_crowd_of_holders_is_searched_in_time(leaky: ModuleType) -> None:
     assert found.tie.endswith("]['lamp']")
 
 
+@pytest.mark.usefixtures("search")
 def test_a_chain_that_is_too_long_is_said_to_be(leaky: ModuleType) -> None:
     """Deeper than the limit of steps the search says that it gave up, not that nobody holds the thing."""
     ref = planted(leaky, DEEP.replace("range(8)", "range(40)"))
@@ -444,6 +505,7 @@ class HostileModule(types.ModuleType):
 """
 
 
+@pytest.mark.usefixtures("search")
 @pytest.mark.parametrize(
     ("source", "steps"),
     [

@@ -2,10 +2,12 @@
 
 A module with single-phase initialisation keeps its objects in static variables of its library, and Python keeps a copy
 of its dictionary for as long as the process lives (https://peps.python.org/pep-0489/). One with multi-phase
-initialisation may do the same with its static variables: only a state for each module, which the interpreter frees with
-the module, says that it need not (https://docs.python.org/3/howto/isolating-extensions.html). Tried with what is
-installed from PyPI, all multi-phase and without such a state: numpy raises at a second initialisation, Cython hands
-out the first module again, and modules of PyO3 keep their classes.
+initialisation may do the same. It need not if it has a state for each module, which the interpreter frees with it
+(https://docs.python.org/3/howto/isolating-extensions.html), or if it runs no code at all when it is initialised, as
+``markupsafe._speedups``: it is a list of functions then. Of those that run code and have no such state numpy raises at
+a second initialisation, Cython hands out the first module again, and PyO3 keeps its classes.
+
+Of a compiled module that goes the objects go. Its library stays mapped, for Python never closes one.
 """
 
 from __future__ import annotations
@@ -22,9 +24,8 @@ from .references import is_module, namespace_of
 
 _UNKNOWN: Final = "does not show on this Python how it is initialised"
 _SINGLE: Final = "has single-phase initialisation"
-_STATELESS: Final = "keeps no state of its own for each module"
+_STATELESS: Final = "keeps what it makes at its initialisation, for it has no state of its own for each module"
 _CYTHON: Final = "was made by Cython, which cannot be initialised twice"
-_MYPYC: Final = "was made by mypyc, which cannot be initialised twice"
 _CYTHON_NAMES: Final = ("__pyx_capi__", "__test__")
 """Global names that Cython gives its modules:
 https://cython.readthedocs.io/en/latest/src/userguide/special_methods.html and ``Cython/Compiler/ModuleNode.py``."""
@@ -32,9 +33,15 @@ _KNOWN: Final = {"sys": (False, False), "marshal": (True, False), "_thread": (Tr
 """Built-in modules of CPython 3.11 to 3.13: whether multi-phase, whether with a state."""
 
 
+_CREATE: Final = 1
+_EXECUTE: Final = 2
+_MOST_SLOTS: Final = 64
+
+
 @attrs.frozen
 class _Definition:
-    is_multi_phase: bool
+    slots: int
+    """Address of the slots; 0 for single-phase initialisation."""
     has_state: bool
 
 
@@ -46,29 +53,25 @@ def is_extension(module: object) -> bool:
 
 def obstacle(module: object) -> str | None:
     """Why a module cannot be loaded a second time, in words that go on from its name; None if it can."""
-    if not is_module(module) or not is_extension(module):
+    if not is_module(module):
         return None
-    if (maker := _maker(module)) is not None:
-        return maker
+    if _is_of_cython(namespace_of(module).get("__name__")):
+        return _CYTHON
+    if not is_extension(module):
+        return None
+    if any(name in namespace_of(module) for name in _CYTHON_NAMES):
+        return _CYTHON  # whatever it says about its state: its own tables are static
     definition = _definition(module) if _is_layout_known() else None
     if definition is None:
         return _UNKNOWN
-    if not definition.is_multi_phase:
+    if not definition.slots:
         return _SINGLE
-    return None if definition.has_state else _STATELESS
+    return _STATELESS if not definition.has_state and _runs_code(definition.slots) else None
 
 
-def _maker(module: ModuleType) -> str | None:
-    """Compilers from Python promise multi-phase initialisation, and keep their own tables static all the same."""
-    namespace = namespace_of(module)
-    if any(name in namespace for name in _CYTHON_NAMES):
-        return _CYTHON
-    # the code of a whole group of modules is in one more module of that name: mypyc/codegen/emitmodule.py
-    name = namespace.get("__name__")
-    stem = f"{name.partition('.')[0]}__mypyc" if type(name) is str else ""
-    if any(type(other) is str and other.rpartition(".")[2].endswith("__mypyc") for other in namespace):
-        return _MYPYC
-    return _MYPYC if stem in sys.modules or (type(name) is str and name.endswith("__mypyc")) else None
+def _is_of_cython(name: object) -> bool:
+    """Modules without a file, in which Cython keeps what all compiled modules share."""
+    return isinstance(name, str) and (name == "cython_runtime" or name.startswith("_cython_"))
 
 
 @functools.cache
@@ -78,7 +81,8 @@ def _is_layout_known() -> bool:
         return False
     for name, (is_multi_phase, has_state) in _KNOWN.items():
         module = sys.modules.get(name)
-        if not is_module(module) or _definition(module) != _Definition(is_multi_phase, has_state):
+        definition = _definition(module) if is_module(module) else None
+        if definition is None or (definition.slots != 0, definition.has_state) != (is_multi_phase, has_state):
             return False
     return True
 
@@ -96,4 +100,21 @@ def _definition(module: ModuleType) -> _Definition | None:
     if not address:
         return None
     words = (ctypes.c_ssize_t * 8).from_address(address + object.__basicsize__)
-    return _Definition(is_multi_phase=words[7] != 0, has_state=words[5] > 0)
+    return _Definition(slots=words[7], has_state=words[5] > 0)
+
+
+def _runs_code(slots: int) -> bool:
+    """Whether a module makes anything when it is initialised: ``Py_mod_create`` and ``Py_mod_exec`` are code.
+
+    Pairs of a number and a pointer, a 0 at the end: https://docs.python.org/3/c-api/module.html#c.PyModuleDef_Slot
+    """
+    import ctypes
+
+    pair = 2 * ctypes.sizeof(ctypes.c_void_p)
+    for place in range(_MOST_SLOTS):
+        number = ctypes.c_int.from_address(slots + place * pair).value
+        if number in (_CREATE, _EXECUTE):
+            return True
+        if number == 0:
+            return False
+    return True

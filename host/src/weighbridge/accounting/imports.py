@@ -11,6 +11,7 @@ needs only ``find_spec`` and would bring ``importlib.resources`` with it.
 
 from __future__ import annotations
 
+import operator
 import sys
 import threading
 import time
@@ -61,6 +62,8 @@ class ImportRecorder:
         self._executions = threading.local()
         self._weights: dict[str, tuple[int, float]] = {}
         self._before: frozenset[str] = frozenset()
+        self._known: frozenset[int] = frozenset()
+        self._finders: list[Any] = []
         self._foreign_threads: dict[int | None, threading.Thread] = {}
         self._foreign: set[str] = set()
         self._scaled: list[Any] = []
@@ -72,24 +75,33 @@ class ImportRecorder:
         self._foreign_threads.pop(threading.get_ident(), None)
         self._before = frozenset(sys.modules)
         self._is_open = True
-        sys.meta_path.insert(0, self)
+        self._known = frozenset(map(id, list(sys.modules.values())))
+        self._finders = sys.meta_path
+        sys.meta_path = [self, *self._finders]
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        # a new list: another thread may be going along the old one, and would pass over the finder that moves up.
+        # another thread may be going along our list, which therefore stays as it is. The interpreter has a copy of sys
+        # that holds the first list for ever: that one comes back, with what was changed meanwhile.
         # Not list.remove: a finder of somebody else's may have an __eq__ of its own
-        sys.meta_path = [finder for finder in sys.meta_path if finder is not self]
+        finders = [finder for finder in sys.meta_path if finder is not self]
+        if len(finders) != len(self._finders) or any(map(operator.is_not, finders, self._finders)):
+            self._finders[:] = finders
+        sys.meta_path = self._finders
         with self._lock:
             self._is_open = False
             while self._scaled:
                 vars(self._scaled.pop()).pop("exec_module", None)
 
     def brought(self) -> tuple[ModuleWeight, ...]:
-        """What is in ``sys.modules`` now, was not at the start, and was not imported by another thread."""
+        """What is in ``sys.modules`` now, was not at the start, and was not imported by another thread.
+
+        Nor another name for a module that was there: multiprocessing calls the main module ``__mp_main__`` as well.
+        """
         return tuple(
             self._weigh(name, module)
             for name, module in list(sys.modules.items())
-            if name not in self._before and name not in self._foreign
+            if name not in self._before and name not in self._foreign and id(module) not in self._known
         )
 
     def _weigh(self, name: str, module: object) -> ModuleWeight:

@@ -1,56 +1,25 @@
 """The books on modules: who brought each of them in, and who uses it.
 
 A module that two plugins use is shared: it is on the books once, under neither of them, and it goes when the last of
-them has gone.
+them has gone. A module that was to go and cannot stays on the account of the plugin that left it behind; whoever uses
+it later is not charged for it again.
 """
 
 from __future__ import annotations
 
-import importlib.machinery
 import sys
-from collections.abc import Iterable, Iterator, Mapping
-from types import BuiltinFunctionType, FunctionType, ModuleType
-from typing import Any, Final, Literal, TypeAlias, TypeGuard
+from collections.abc import Iterable, Mapping
 
 import attrs
 
+from .compiled import is_extension
+from .departure import DECLARED, Departure, Idle, Stay, staying
 from .imports import ModuleWeight
+from .ownership import Kind, Ownership, classify
+from .references import is_module, referenced, real_name
+from .tasks import Tasks
 
-Kind: TypeAlias = Literal["own", "dependency", "stdlib"]
-Kept: TypeAlias = Literal["shared", "dependency", "compiled", "outside", "declared"]
-"""Why a module stays: another plugin uses it; it is a dependency that was not asked to go; its package has a compiled
-module, which cannot be loaded twice; something that is no plugin refers to it; the plugin's manifest says that it
-cannot go."""
-_SHARED: Final[Kept] = "shared"
-_UNASKED: Final[Kept] = "dependency"
-_DECLARED: Final[Kept] = "declared"
-_FAILED: Final = ("compiled", "declared")
-"""Reasons that count against the share that came back."""
-
-
-@attrs.frozen
-class Departure:
-    """Which modules go with a plugin, and which of those that it used stay, and why."""
-
-    dropped: tuple[str, ...]
-    kept: Mapping[str, Kept]
-    excused_bytes: int = 0
-    """Traced bytes that its load brought in and that rightly stay, less those dropped that other loads brought in."""
-    stdlib_bytes: int | None = None
-    """Of those, of modules of the standard library."""
-
-    @property
-    def compiled(self) -> tuple[str, ...]:
-        """Those that were to go and cannot."""
-        return self._because("compiled")
-
-    @property
-    def declared(self) -> tuple[str, ...]:
-        """Those that stay because the manifest says so."""
-        return self._because("declared")
-
-    def _because(self, reason: Kept) -> tuple[str, ...]:
-        return tuple(sorted(name for name, why in self.kept.items() if why == reason))
+__all__ = ["Departure", "ModuleBooks", "Split", "is_module", "referenced"]
 
 
 @attrs.define
@@ -59,83 +28,12 @@ class _Entry:
     brought_by: str | None
     """None once that load is over: a later load of the same plugin has not brought it."""
     kind: Kind
+    group: str
     users: set[str]
-
-
-def classify(name: str, own: str) -> Kind:
-    """Whether a module is the plugin's `own` package (dotted name), the standard library's, or a dependency's."""
-    if name == own or name.startswith(own + "."):
-        return "own"
-    if name.partition(".")[0] in sys.stdlib_module_names:
-        return "stdlib"
-    return "dependency"
-
-
-def own_package(module: str) -> str:
-    """The outermost package of `module` that is not a namespace package: what one distribution owns.
-
-    Ask when its import was tried: only then can namespace packages be told from others.
-    """
-    parts = module.split(".")
-    for end in range(1, len(parts)):
-        name = ".".join(parts[:end])
-        loaded = sys.modules.get(name)
-        if not is_module(loaded) or _namespace(loaded).get("__file__") is not None:
-            return name
-    return module
-
-
-def is_module(thing: object) -> TypeGuard[ModuleType]:
-    """Whether `thing` is a module. Not ``isinstance``: that asks a lazy object for its class, which runs its code."""
-    return issubclass(type(thing), ModuleType)
-
-
-def is_extension(module: object) -> bool:
-    """Whether a module is compiled: such a one cannot be loaded a second time."""
-    spec = _namespace(module).get("__spec__") if is_module(module) else None
-    return isinstance(getattr(spec, "loader", None), importlib.machinery.ExtensionFileLoader)
-
-
-def referenced(module: ModuleType) -> Iterator[str]:
-    """Names of the modules that `module` refers to by its global names, and of its parent packages."""
-    namespace = _namespace(module)
-    for name in _strings(namespace.get("__name__")):
-        parent = name
-        while parent := parent.rpartition(".")[0]:
-            yield parent
-    for value in list(namespace.values()):
-        kind = type(value)
-        if is_module(value):
-            yield from _strings(_namespace(value).get("__name__"))
-        elif kind is FunctionType or kind is BuiltinFunctionType:
-            yield from _strings(value.__module__)
-        else:
-            home = value if issubclass(kind, type) else kind
-            yield from _strings(type.__getattribute__(home, "__dict__").get("__module__"))
-
-
-def _bound(optional: set[str], idle: set[str]) -> dict[str, Kept]:
-    """Which of the `optional` modules stay: whole packages that are compiled or referred to by what is not `idle`."""
-    reasons: dict[str, Kept] = {_top(name): "compiled" for name in optional if is_extension(sys.modules.get(name))}
-    for name, module in list(sys.modules.items()):
-        if name not in idle and is_module(module):
-            for other in referenced(module):
-                if other in optional:
-                    reasons.setdefault(_top(other), "outside")
-    waiting = list(reasons)
-    while waiting:
-        package = waiting.pop()
-        for other in _references_of(package, optional):
-            if _top(other) not in reasons:
-                reasons[_top(other)] = reasons[package]
-                waiting.append(_top(other))
-    return {name: reasons[_top(name)] for name in optional if _top(name) in reasons}
-
-
-def _references_of(package: str, optional: set[str]) -> set[str]:
-    """The `optional` modules that any module of `package` refers to."""
-    modules = [sys.modules.get(name) for name in optional if _top(name) == package]
-    return {other for module in modules if is_module(module) for other in referenced(module) if other in optional}
+    threads: frozenset[int]
+    """Threads that Python does not know, and that came with the same load."""
+    left_by: str | None = None
+    """The plugin that went without it, though it was to go: it is charged for it for good."""
 
 
 def _sum(figures: Iterable[int | None]) -> int | None:
@@ -143,21 +41,6 @@ def _sum(figures: Iterable[int | None]) -> int | None:
     every = list(figures)
     measured = [figure for figure in every if figure is not None]
     return sum(measured) if measured or not every else None
-
-
-def _top(name: str) -> str:
-    return name.partition(".")[0]
-
-
-def _namespace(module: ModuleType) -> dict[str, Any]:
-    """The module's own dictionary, past any ``__getattribute__`` of a lazy module."""
-    namespace: dict[str, Any] = ModuleType.__getattribute__(module, "__dict__")
-    return namespace
-
-
-def _strings(value: object) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
 
 
 @attrs.frozen(kw_only=True)
@@ -173,6 +56,8 @@ class Split:
     """Of the standard library, brought in by its load."""
     adopted_bytes: int
     """Brought in by another plugin's load, and used by this one alone by now."""
+    left_bytes: int = 0
+    """Charged already, to whoever left them behind; this one alone uses them by now."""
 
 
 class ModuleBooks:
@@ -181,12 +66,26 @@ class ModuleBooks:
     def __init__(self) -> None:
         self._entries: dict[str, _Entry] = {}
 
-    def enter(self, plugin: str, weights: Iterable[ModuleWeight], own: str) -> None:
-        """Put on the books what the load of `plugin` brought in, and what else on the books it uses."""
+    def enter(
+        self,
+        plugin: str,
+        weights: Iterable[ModuleWeight],
+        ownership: Ownership,
+        threads: frozenset[int] = frozenset(),
+    ) -> None:
+        """Put on the books what the load of `plugin` brought in, and what else on the books it uses.
+
+        :param ownership: whose modules are whose.
+        :param threads: that Python does not know and that came with the load, by :class:`Tasks`.
+        """
         brought = list(weights)
         for weight in brought:
-            self._entries[weight.name] = _Entry(weight, plugin, classify(weight.name, own), {plugin})
-        already = (name for name in list(self._entries) if classify(name, own) == "own")
+            name = weight.name
+            real = real_name(name)
+            kind, group = ownership.kind(real), ownership.group(real)
+            self._entries[name] = _Entry(weight, plugin, kind, group, {plugin}, threads)
+        # not all of its distribution: another plugin of it, in another package, is no business of this one
+        already = (name for name in list(self._entries) if classify(name, ownership.package) == "own")
         for name in self._reach([*already, *(weight.name for weight in brought)]):
             self._entries[name].users.add(plugin)
 
@@ -214,7 +113,7 @@ class ModuleBooks:
 
     def split(self, plugin: str) -> Split:
         """How the modules that `plugin` uses are to be charged."""
-        modules = shared = brought = stdlib = adopted = 0
+        modules = shared = brought = stdlib = adopted = left = 0
         for entry in list(self._entries.values()):
             if plugin not in entry.users:
                 continue
@@ -222,6 +121,8 @@ class ModuleBooks:
             modules += entry.kind != "stdlib"
             if entry.kind == "stdlib":
                 stdlib += nbytes if entry.brought_by == plugin else 0
+            elif entry.left_by is not None:
+                left += nbytes if len(entry.users) == 1 else 0
             elif len(entry.users) > 1:
                 shared += nbytes
                 brought += nbytes if entry.brought_by == plugin else 0
@@ -233,6 +134,7 @@ class ModuleBooks:
             shared_brought_bytes=brought,
             stdlib_bytes=stdlib,
             adopted_bytes=adopted,
+            left_bytes=left,
         )
 
     def shared_bytes(self) -> int | None:
@@ -245,43 +147,78 @@ class ModuleBooks:
 
     @staticmethod
     def _is_shared(entry: _Entry) -> bool:
-        return len(entry.users) != 1 and entry.kind != "stdlib"
+        return len(entry.users) != 1 and entry.kind != "stdlib" and entry.left_by is None
 
     def leave(self, plugin: str, *, dependencies: bool, drop: bool = True) -> Departure:
         """Strike `plugin` off, and tell which modules may be dropped from ``sys.modules`` now; those are off the books.
 
-        Modules of the standard library stay, so do those that others use, and packages with a compiled module.
-        Dependencies go only if asked, and if nothing outside refers to them. With `drop` false nothing goes.
-        What has left ``sys.modules`` already is among those that may be dropped: it has to die, too.
+        Modules of the standard library stay, so do those that others use, and what has a compiled module that cannot
+        be loaded twice. Dependencies go only if asked, and if nothing outside refers to them. With `drop` false nothing
+        goes. What has left ``sys.modules`` already is among those that may be dropped: it has to die, too.
         """
         mine = [name for name, entry in list(self._entries.items()) if plugin in entry.users and entry.kind != "stdlib"]
         for entry in list(self._entries.values()):
             entry.users.discard(plugin)
-        idle = {name for name, entry in list(self._entries.items()) if not entry.users and entry.kind != "stdlib"}
-        gone = [name for name in list(self._entries) if name in idle and name not in sys.modules]
-        idle.difference_update(gone)
-        stays = self._staying(idle, dependencies=dependencies) if drop else dict.fromkeys(idle, _DECLARED)
+        idle = self._idle(plugin)
+        gone = [name for name in idle if name not in sys.modules]
+        for name in gone:
+            del idle[name]
+        used = self._used()
+        stays = staying(idle, used, dependencies=dependencies) if drop else dict.fromkeys(idle, DECLARED)
         dropped = (*gone, *(name for name in list(sys.modules) if name in idle and name not in stays))
-        kept = {name: stays.get(name, _SHARED) for name in mine if name not in dropped}
-        excused = self._excused_bytes(plugin, dropped, kept)
-        for name in dropped:
+        kept = {name: stays.get(name) or self._shared(name) for name in mine if name not in dropped}
+        departure = self._departure(plugin, dropped, kept)
+        self._settle(plugin, departure)
+        return departure
+
+    def _idle(self, plugin: str) -> dict[str, Idle]:
+        """What nobody uses any more, but for what others left behind: that stays."""
+        running = Tasks.now().unknown if any(entry.threads for entry in list(self._entries.values())) else frozenset()
+        return {
+            name: Idle(entry.kind, entry.group, len(entry.threads & running) if self._is_compiled(name) else 0)
+            for name, entry in list(self._entries.items())
+            if not entry.users and entry.kind != "stdlib" and entry.left_by in (None, plugin)
+        }
+
+    @staticmethod
+    def _is_compiled(name: str) -> bool:
+        return is_extension(sys.modules.get(name))
+
+    def _used(self) -> dict[str, str]:
+        """Groups of which something is in use, with one who uses it."""
+        entries = [entry for entry in list(self._entries.values()) if entry.users and entry.kind != "stdlib"]
+        return {entry.group: min(entry.users) for entry in entries}
+
+    def _shared(self, name: str) -> Stay:
+        entry = self._entries[name]
+        users = ", ".join(sorted(entry.users))
+        return Stay("shared", f"with {users}" if users else f"with {entry.left_by}, which left it behind")
+
+    def _departure(self, plugin: str, dropped: tuple[str, ...], kept: Mapping[str, Stay]) -> Departure:
+        brought = {name for name, entry in list(self._entries.items()) if entry.brought_by == plugin}
+        stuck = {name for name, stay in kept.items() if stay.is_failure}
+        excused = self.traced_bytes(brought - set(dropped) - stuck) - self.traced_bytes(set(dropped) - brought)
+        return Departure(
+            dropped=dropped,
+            kept=kept,
+            excused_bytes=excused,
+            stdlib_bytes=self._measured(name for name in brought if self._entries[name].kind == "stdlib"),
+            stuck_bytes=self._measured(brought & stuck),
+        )
+
+    def _settle(self, plugin: str, departure: Departure) -> None:
+        """What goes is off the books; what cannot go is charged to `plugin` for good."""
+        for name in departure.dropped:
             del self._entries[name]
+        for name, stay in departure.kept.items():
+            if stay.is_failure:
+                self._entries[name].left_by = plugin
         for entry in list(self._entries.values()):
             if entry.brought_by == plugin:
                 entry.brought_by = None
-        return Departure(dropped, kept, excused)
 
-    def _excused_bytes(self, plugin: str, dropped: Iterable[str], kept: Mapping[str, Kept]) -> int:
-        brought = {name for name, entry in list(self._entries.items()) if entry.brought_by == plugin}
-        failed = {name for name, why in kept.items() if why in _FAILED}
-        return self.traced_bytes(brought - set(dropped) - failed) - self.traced_bytes(set(dropped) - brought)
-
-    def _staying(self, idle: set[str], *, dependencies: bool) -> dict[str, Kept]:
-        """Which of the modules that nobody uses any more stay all the same."""
-        optional = {name for name in idle if self._entries[name].kind == "dependency"}
-        compiled = {_top(name) for name in idle - optional if is_extension(sys.modules.get(name))}
-        own: dict[str, Kept] = {name: "compiled" for name in idle - optional if _top(name) in compiled}
-        return own | (_bound(optional, idle - own.keys()) if dependencies else dict.fromkeys(optional, _UNASKED))
+    def _measured(self, names: Iterable[str]) -> int | None:
+        return _sum(self._entries[name].weight.traced_bytes for name in names)
 
     def traced_bytes(self, names: Iterable[str]) -> int:
         """What the modules called `names` weigh together, as far as it was measured."""
@@ -292,5 +229,5 @@ class ModuleBooks:
         return {
             entry.weight.file: set(entry.users)
             for entry in list(self._entries.values())
-            if entry.weight.file and entry.kind != "stdlib"
+            if entry.weight.file and entry.kind != "stdlib" and (entry.users or entry.left_by is None)
         }

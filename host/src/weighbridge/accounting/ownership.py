@@ -54,13 +54,10 @@ class Ownership:
 
     def kind(self, name: str) -> Kind:
         """Whose the module is. Its entry point's package goes before the standard library, and that before the rest."""
-        kind = classify(name, self.package)
-        if kind == "stdlib":
+        kind, owner = classify(name, self.package), self._owner(name)
+        if kind == "stdlib" or owner is None:
             return kind
-        owner = self._owner(name)
-        if owner is not None:
-            return "own" if owner == self.distribution else "dependency"
-        return kind
+        return "own" if owner == self.distribution else "dependency"
 
     def group(self, name: str) -> str:
         """What goes and stays together with it: the distribution, or the package where that is not known."""
@@ -71,6 +68,8 @@ class Ownership:
 
     def _owner(self, name: str) -> str | None:
         """The distribution that claims the closest package."""
+        if self.distribution is None and classify(name, self.package) == "own":
+            return None
         return next((self.claims[one] for one in _upwards(name) if one in self.claims), None)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any, TypeGuard
@@ -39,3 +40,11 @@ def referenced(module: ModuleType) -> Iterator[str]:
 def _strings(value: object) -> Iterator[str]:
     if isinstance(value, str):
         yield value
+
+
+def real_name(name: str) -> str:
+    """The name under which the module called `name` was imported: requests has ``requests.packages.idna`` for idna."""
+    module = sys.modules.get(name)
+    spec = namespace_of(module).get("__spec__") if is_module(module) else None
+    real = getattr(spec, "name", None)
+    return real if isinstance(real, str) and sys.modules.get(real) is module else name

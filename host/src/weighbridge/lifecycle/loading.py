@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import importlib
+import importlib.machinery
 import logging
 import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import ModuleType
 from typing import Any, Final
 
@@ -18,10 +20,15 @@ from weighbridge_hookspecs import BudgetView, LoadFailed, ScalableSubsystem
 
 from ..accounting.account import LoadWeighing
 from ..accounting.attribution import run_tagged
-from ..accounting.imports import ImportRecorder
+from ..accounting.compiled import is_extension
+from ..accounting.imports import ImportRecorder, ModuleWeight
 from ..accounting.meters import Meter, read, traced_bytes
-from ..accounting.modules import ModuleBooks, classify, own_package
+from ..accounting.modules import ModuleBooks
+from ..accounting.ownership import Ownership, classify, own_package
 from ..accounting.process import ProcessMemory, trim
+from ..accounting.tasks import Tasks
+from ..discovery.contents import Shelf
+from ..discovery.metadata import normalize
 from ..hooks import Hooks
 from ..leases.capabilities import CapabilityRegistry, OwnedCapabilities
 from ..leases.schedule import Scheduler
@@ -49,6 +56,7 @@ class _Progress:
     step: str = "import"
     import_seconds: float = 0.0
     threads_before: list[threading.Thread] = attrs.field(factory=threading.enumerate)
+    tasks_before: Tasks = attrs.field(factory=Tasks.now)
 
 
 @attrs.define
@@ -65,6 +73,21 @@ class Loader:
     budget_of: Callable[[str], BudgetView]
     moved: Callable[[Plugin, State, str], None]
     stop_seconds: float
+    _libraries: dict[str, tuple[str, str]] = attrs.field(factory=dict, init=False)
+    """Distribution to its version, and a compiled module of its own that a load has brought in."""
+
+    def remnant(self, plugin: Plugin) -> tuple[str, str] | None:
+        """Version and module of another version of the plugin's distribution, which this one would meet.
+
+        That is a module that cannot go; but also the library of a compiled one that has gone. Python never closes it,
+        and the system's loader gives it out again under its file name, although another file lies there by now:
+        https://man7.org/linux/man-pages/man3/dlopen.3.html
+        """
+        candidate = plugin.candidate
+        left = [(plugin.loaded_version, name) for name in plugin.permanent if name in sys.modules]
+        library = self._libraries.get(normalize(candidate.distribution))
+        every = [*left, library] if library is not None else left
+        return next((one for one in every if one[0] != candidate.version), None)
 
     def load(self, plugin: Plugin) -> None:
         """Load one plugin that was admitted.
@@ -73,6 +96,7 @@ class Loader:
         """
         plugin.renew()
         plugin.own = own_package(plugin.module)
+        _look_at_folders()
         progress, recorder = _Progress(), ImportRecorder()
         gc.collect()  # or older garbage that goes meanwhile would count in the plugin's favour
         try:
@@ -91,7 +115,7 @@ class Loader:
             progress.step = "account"
             gc.collect()
             end = read()
-            self.books.enter(plugin.name, recorder.brought(), plugin.own)
+            self._enter(plugin, progress, recorder)
         plugin.traced_since_load = traced_bytes() is not None
         if not plugin.traced_since_load and end.traced_bytes is not None:
             trim()  # the tracer's own tables are not the plugin's
@@ -103,6 +127,17 @@ class Loader:
             seconds=end.seconds - start.seconds,
         )
         plugin.weigh(weighing)
+
+    def _enter(self, plugin: Plugin, progress: _Progress, recorder: ImportRecorder) -> None:
+        brought = recorder.brought()
+        threads = Tasks.now().since(progress.tasks_before)
+        ownership = _ownership(plugin, brought)
+        self.books.enter(plugin.name, brought, ownership, threads)
+        own = [weight.name for weight in brought if ownership.kind(weight.name) == "own"]
+        compiled = next((name for name in own if is_extension(sys.modules.get(name))), None)
+        if compiled is not None:
+            candidate = plugin.candidate
+            self._libraries.setdefault(normalize(candidate.distribution), (candidate.version, compiled))
 
     def _take_steps(self, plugin: Plugin, progress: _Progress) -> None:
         began = time.perf_counter()
@@ -172,14 +207,40 @@ class Loader:
 
     def _drop(self, plugin: Plugin, progress: _Progress, recorder: ImportRecorder, residue: list[str]) -> None:
         plugin.thing = plugin.scalable = None
-        self.books.enter(plugin.name, recorder.brought(), plugin.own)
+        self._enter(plugin, progress, recorder)
         own = namespaces(weight.name for weight, kind, _ in self.books.of(plugin.name) if kind == "own")
         strays = stray_threads(own | _abandoned(plugin.own), leased=self.scheduler.thread_idents())
         ours = [one for one in strays if not any(one is known for known in progress.threads_before)]
         residue.extend(f"thread {name!r} still runs" for name in stop_threads(ours, seconds=self.stop_seconds))
         departure = self.books.leave(plugin.name, dependencies=True)
         drop_modules(departure.dropped)
+        plugin.leave_behind(departure.compiled)
         residue.extend(f"the compiled module {name!r} stays" for name in departure.compiled)
+
+
+def _look_at_folders() -> None:
+    """Let the import system list its folders, which an unload made it forget: they are not the plugin's.
+
+    It lists a folder when it looks for a module there, so it is asked for one that cannot be in any.
+    """
+    with contextlib.suppress(Exception):  # of a stranger's hook: the import will meet it, and tell
+        importlib.machinery.PathFinder.find_spec("no module has a blank")
+
+
+def _ownership(plugin: Plugin, brought: Iterable[ModuleWeight]) -> Ownership:
+    """Whose modules are whose, by the metadata of the plugin's distribution and of those that it requires.
+
+    Only what lies below ``sys.path`` can be imported, so that is where the metadata is looked for.
+    """
+    candidate = plugin.candidate
+    # a namespace package has no file, and belongs to nobody
+    wanted = [weight.name for weight in brought if weight.file and classify(weight.name, plugin.own) != "stdlib"]
+    path = [site for site in list(sys.path) if type(site) is str]
+    claims = Shelf(path).claims(candidate.distribution, candidate.version, wanted)
+    distribution = normalize(candidate.distribution)
+    described = Ownership(plugin.own, distribution, claims)
+    is_told = described.group(plugin.module) == distribution and described.kind(plugin.module) == "own"
+    return described if is_told else Ownership(plugin.own, None, claims)
 
 
 def _difference(start: int | None, end: int | None) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import attrs
@@ -47,6 +48,8 @@ class Plugin:
     stranded_bytes: int = 0
     permanent: tuple[str, ...] = ()
     """Modules that stay for as long as the process lives."""
+    loaded_version: str = ""
+    """Of its distribution, at its last load: what is installed may be another one by now."""
 
     @property
     def name(self) -> str:
@@ -118,8 +121,13 @@ class Plugin:
         self.reason, self.retryable = reason, retryable
         return before
 
+    def leave_behind(self, names: Iterable[str]) -> None:
+        """Write down modules of this generation that stay for as long as the process lives."""
+        self.permanent = tuple(dict.fromkeys([*self.permanent, *names]))
+
     def renew(self) -> None:
         """Fresh books for another load."""
+        self.loaded_version = self.candidate.version
         self.thing = self.weighing = self.scalable = None
         self.leases, self.charges, self.tracked = LeaseLedger(), Charges(), []
         self.traced_since_load = False

@@ -62,11 +62,15 @@ class Scales:
         reclaimed = self.reclaimed_bytes
         return reclaimed / self.expected_bytes if reclaimed is not None and self.expected_bytes else None
 
-    def left_bytes(self) -> int:
+    def left_bytes(self, course: Course) -> int:
         """What stays on the account of a plugin that is stranded."""
         if self.expected_bytes is None:
             return self.held_bytes
-        return max(0, self.expected_bytes - (self.reclaimed_bytes or 0))
+        if self.reclaimed_bytes is not None:
+            return max(0, self.expected_bytes - self.reclaimed_bytes)
+        stuck = course.departure.stuck_bytes
+        # where nothing traces, all of it may be left, unless nothing but modules that cannot go is
+        return self.expected_bytes if course.alive() or stuck is None else stuck
 
 
 def _size(findings: list[Finding]) -> int:

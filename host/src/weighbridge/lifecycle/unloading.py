@@ -121,6 +121,7 @@ class Unloader:
     def _drain(self, plugin: Plugin, spaces: frozenset[int], course: Course) -> Callable[[], object] | None:
         """Let no new call in, and wait until nobody is inside; what is left to call is its deactivation."""
         began, reason, seconds = time.perf_counter(), course.wish.reason, course.wish.seconds
+        failed = plugin.reason if plugin.has_failed_at_work else None
         callers = self.hooks.callers_of(plugin.name)
         deactivate = self.hooks.bound(plugin.name, "weighbridge_deactivate", reason=reason)
         try:
@@ -131,21 +132,24 @@ class Unloader:
             inside = Drain(spaces, callers, leased, is_calling=is_calling).wait(seconds)
         except BaseException as error:  # Ctrl-C while waiting
             del deactivate  # the traceback, which somebody may keep, would hold the plugin
-            self._reinstate(plugin, f"interrupted by {type(error).__name__}")
+            self._reinstate(plugin, f"interrupted by {type(error).__name__}", failed)
             raise
         course.took("drain", began)
         if not inside:
             return deactivate
         del deactivate
-        self._reinstate(plugin, "calls were under way")
+        self._reinstate(plugin, "calls were under way", failed)
         raise UnloadTimeout(
-            f"{len(inside)} still inside after {seconds:g} s: {'; '.join(inside)}. It is active again",
+            f"{len(inside)} still inside after {seconds:g} s: {'; '.join(inside)}. It is {plugin.state} again",
             plugin=plugin.name,
             inside=tuple(inside),
             advice="Unload it when they have returned, or give more deadline_seconds",
         )
 
-    def _reinstate(self, plugin: Plugin, reason: str) -> None:
+    def _reinstate(self, plugin: Plugin, reason: str, failed: str | None) -> None:
+        if failed is not None:  # it had been dismissed: no call may reach it
+            self.moved(plugin, State.FAILED, failed)
+            return
         try:
             if not plugin.opaque:
                 self.hooks.unregister(plugin.name)
@@ -200,11 +204,14 @@ class Unloader:
             known = {id(one.reference) for one in (*course.watched, *plugin.stranded)}
             again = Belongings.of(course.departure.dropped).watched()
             course.watched += [one for one in again if id(one.reference) not in known]
-        compiled = [Survivor(kind="module", name=name, tie=_COMPILED, chain=()) for name in course.departure.compiled]
-        declared = [Survivor(kind="module", name=name, tie=_DECLARED, chain=()) for name in course.departure.declared]
+        kept = course.departure.kept
+        stuck = [
+            Survivor(kind="module", name=name, tie=kept[name].words, chain=())
+            for name in (*course.departure.declared, *course.departure.compiled)
+        ]
         unknown = Survivor(kind="module", name=plugin.own, tie=_UNKNOWN, chain=())
         lost = [unknown] if course.has_failed("unregister", "cut", "drop") else []
-        return [*lost, *declared, *compiled, *self._named(course)]
+        return [*lost, *stuck, *self._named(course)]
 
     def _named(self, course: Course) -> list[Survivor]:
         if course.wish.verify == "full":
@@ -215,7 +222,7 @@ class Unloader:
     def _settle(self, plugin: Plugin, course: Course, scales: Scales) -> None:
         older, newer = survivors(plugin.stranded), course.alive()
         plugin.stranded_bytes = plugin.stranded_bytes if older or plugin.permanent else 0
-        plugin.stranded_bytes += scales.left_bytes() if course.survivors else 0
+        plugin.stranded_bytes += scales.left_bytes(course) if course.survivors else 0
         plugin.stranded = [*older, *newer]
         permanent = [*course.departure.compiled, *course.departure.declared]
         permanent += [plugin.own] if course.has_failed("unregister", "cut", "drop") else []
@@ -231,9 +238,7 @@ class Unloader:
 _LEAST_SECONDS: Final = 0.2
 """What a step may take in any case, though the deadline has passed: a plugin that is half unloaded is no use."""
 _UNASKED: Final = "not asked for: unload with verify='full' to see what holds it"
-_DECLARED: Final = "its manifest says that it cannot be unloaded before the process ends"
 _UNKNOWN: Final = "not known: its modules could not be let go of, see the failures"
-_COMPILED: Final = "a package with compiled modules, which cannot be loaded twice, so it stays"
 
 
 def _is_alone(module: str, name: str, neighbours: list[str]) -> bool:
@@ -284,7 +289,7 @@ def _receipt(plugin: Plugin, course: Course, scales: Scales, also_unloaded: tupl
         stdlib_bytes=scales.stdlib_bytes,
         immortal_bytes=scales.immortal_bytes,
         modules_dropped=len(departure.dropped),
-        modules_kept=tuple(f"{name} ({why})" for name, why in sorted(departure.kept.items())),
+        modules_kept=tuple(f"{name} ({stay.words})" for name, stay in sorted(departure.kept.items())),
         leases_revoked=course.revoked,
         watched=course.had_to_go,
         ties=tuple(course.findings),

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import functools
+import gc
 import sys
 import types
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import FunctionType, ModuleType
 from typing import Any, Final
 
 from ..accounting.modules import is_module
 from .heap import gather
-from .names import SUSPENDED, defined_in, name_of, namespace_of
+from .names import SUSPENDED, defined_in, namespace_of
 from .watch import Watched, watch
 
 _DEPTH: Final = 6
@@ -27,6 +28,7 @@ class Belongings:
 
     :param names: of the modules.
     :param heap: all live objects of some exact types, by type, by :func:`weighbridge.reclaim.heap.gather`.
+    :param frozen: functions and classes among them that the collector itself does not see.
     """
 
     def __init__(
@@ -37,6 +39,7 @@ class Belongings:
         classes: Iterable[type],
         heap: Mapping[type, list[Any]],
         patches: Iterable[Any] = (),
+        frozen: Iterable[Any] = (),
     ) -> None:
         self.names: Final = frozenset(names)
         self.modules: Final = tuple(modules)
@@ -44,8 +47,11 @@ class Belongings:
         self.classes: Final = tuple(classes)
         self.heap: Final = heap
         self.patches: Final = tuple(patches)
+        self.frozen: Final = tuple(frozen)
         self.spaces: Final = {id(namespace_of(module)) for module in self.modules}
-        self.spaces.update(id(one.__globals__) for one in self.functions if one.__globals__.get("__name__") in self.names)
+        self.spaces.update(
+            id(one.__globals__) for one in self.functions if one.__globals__.get("__name__") in self.names
+        )
         self._types = {id(cls) for cls in self.classes}
         self._things = self.spaces | self._types | set(map(id, (*self.modules, *self.functions)))
         self.files: Final = {function.__code__.co_filename for function in self.functions} | {
@@ -64,11 +70,14 @@ class Belongings:
         spaces = {id(namespace_of(module)) for module in modules}
         if gone := wanted - sys.modules.keys():  # it took them out itself
             spaces |= {id(one.__globals__) for one in heap[FunctionType] if one.__globals__.get("__name__") in gone}
+        frozen = list(_frozen(modules, wanted, heap)) if gc.get_freeze_count() else []
+        for one in frozen:
+            heap[FunctionType if type(one) is FunctionType else type].append(one)
         classes = [one for one in heap[type] if _is_of(one, wanted, spaces)]
         # by its globals: attrs writes the module of the last class into a function that all classes share
         functions = {id(one): one for one in heap[FunctionType] if id(one.__globals__) in spaces}
         functions |= {id(one): one for one in _written_for(classes, wanted)}
-        return cls(wanted, modules, functions.values(), classes, heap, patches)
+        return cls(wanted, modules, functions.values(), classes, heap, patches, frozen)
 
     @classmethod
     def left(
@@ -142,6 +151,26 @@ def _is_of(cls: type, names: frozenset[str], spaces: set[int]) -> bool:
     return True
 
 
+def _frozen(
+    modules: Sequence[ModuleType], names: frozenset[str], heap: Mapping[type, list[Any]]
+) -> Iterator[FunctionType | type]:
+    """Functions and classes in the namespaces of the modules that the collector does not list since ``gc.freeze``.
+
+    https://docs.python.org/3/library/gc.html#gc.freeze
+    """
+    known = set(map(id, (*heap[FunctionType], *heap[type])))
+    spaces = {id(namespace_of(module)) for module in modules}
+    owners: list[Any] = [*modules]
+    for owner in owners:
+        for value in list(namespace_of(owner).values()):
+            is_class = issubclass(type(value), type)
+            is_function = type(value) is FunctionType and id(value.__globals__) in spaces
+            if (is_function or (is_class and defined_in(value) in names)) and id(value) not in known:
+                known.add(id(value))
+                yield value
+                owners.extend([value] if is_class else [])
+
+
 def _written_for(classes: Iterable[type], names: frozenset[str]) -> Iterator[FunctionType]:
     """Functions that attrs or namedtuple wrote for one of the classes: they have namespaces of their own."""
     for cls in classes:
@@ -159,8 +188,16 @@ def _contents(function: FunctionType) -> Iterable[object]:
             yield cell.cell_contents
         except ValueError:
             continue
-    yield namespace_of(function).get("__wrapped__")
+    yield _wrapped(function)
     yield from function.__defaults__ or ()
+
+
+def _wrapped(function: FunctionType) -> object:
+    """What ``functools.wraps`` left. Not by its ``__dict__``: asking for that makes one, for thousands of functions."""
+    for held in gc.get_referents(function):
+        if type(held) is dict and held is not function.__globals__ and "__wrapped__" in held:
+            return held["__wrapped__"]
+    return None
 
 
 def _frames(trace: types.TracebackType) -> Iterable[object]:
@@ -184,4 +221,5 @@ _THROUGH: Final[Mapping[type, Callable[[Any], Iterable[object]]]] = {
     tuple: lambda things: things,
     frozenset: lambda things: things,
     types.TracebackType: _frames,
+    types.FrameType: lambda frame: (frame.f_globals,),
 }

@@ -18,16 +18,11 @@ import time
 from array import array
 from collections.abc import Iterator, Sequence
 from types import (
-    AsyncGeneratorType,
-    BuiltinFunctionType,
     CellType,
-    CoroutineType,
     FrameType,
-    FunctionType,
     GeneratorType,
     GetSetDescriptorType,
     MemberDescriptorType,
-    MethodType,
     ModuleType,
 )
 from typing import Any, Final
@@ -41,8 +36,8 @@ _DEPTH: Final = 20
 _CROWD: Final = 200
 """``gc.get_referrers`` compares every reference on the heap with every object of a level; with more objects a search
 from the roots is quicker, and it can be broken off."""
-_MOST: Final = 1_000_000
-"""So many objects a search from the roots looks at; it needs about 90 bytes for each."""
+_MOST: Final = 2_000_000
+"""So many objects a search from the roots looks at; it needs about 80 bytes for each."""
 _STRIDE: Final = 1_000
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from types import CellType, FrameType, ModuleType
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from .belongings import Belongings
-from .names import CONTAINERS, name_of, namespace_of, short
+from .names import CONTAINERS, SUSPENDED, name_of, namespace_of, short
 
 _DEPTH: Final = 8
 _WIDEST: Final = 2_000
@@ -16,25 +16,28 @@ _OURS: Final = __name__.partition(".")[0]
 UNSEEN: Final = "somewhere that Python cannot see, such as a running frame"
 
 
-def strangers(things: Iterable[object], belongings: Belongings) -> dict[int, str]:
-    """Those of `things`, by identity, that hang on anything outside of the plugin, each with the place.
+def strangers(found: Sequence[tuple[Any, ...]], belongings: Belongings) -> dict[int, str]:
+    """Which things hang on anything outside of the plugin, by identity, each with the place.
 
     What only the plugin itself holds goes with it: it is no tie. Each level of holders costs a walk over the heap, and
     there is none when there is nothing to ask about.
+
+    :param found: tuples that begin with a thing each. They, and their sequence, do not count as holders; what else the
+        caller has made to hold the things would.
     """
-    search = _Search(belongings)
-    search.run(list(things))
+    search = _Search(belongings, ours=(found, *found))
+    search.run([one[0] for one in found])
     return search.found
 
 
 class _Search:
     """Upwards from the things, level by level, until modules, running frames and the plugin's own code are reached."""
 
-    def __init__(self, belongings: Belongings) -> None:
+    def __init__(self, belongings: Belongings, ours: Iterable[object]) -> None:
         self.found: dict[int, str] = {}
         self._belongings = belongings
         # by identity: lists of ours refer to everything that was looked for
-        self._ours = {id(held) for held in (belongings.heap, *belongings.heap.values())}
+        self._ours = {id(held) for held in (*ours, belongings.heap, *belongings.heap.values())}
         self._ours |= {id(held) for held in namespace_of(belongings).values()}
 
     def run(self, things: list[Any]) -> None:
@@ -80,7 +83,7 @@ class _Search:
         if id(holder) in trails or (holder is not None and self._is_plugins(holder)):
             return
         trail = {
-            origin: _edge(holder, one) + text
+            origin: _edge(holder, one) + (_dotted(text) if namespace_of(holder) is one else text)
             for one in held
             for origin, text in trails[id(one)].items()
             if origin not in self.found
@@ -93,15 +96,24 @@ class _Search:
             trails[id(holder)] = trail
 
     def _is_plugins(self, holder: Any) -> bool:
-        if type(holder) is FrameType:
-            return id(holder.f_globals) in self._belongings.spaces
+        frame = _frame(holder)
+        if frame is not None:
+            return id(frame.f_globals) in self._belongings.spaces
         # a tuple, a closure or a partial that has something of the plugin's in it may be anybody's
         return self._belongings.is_code(holder) or self._belongings.is_code(type(holder))
 
 
 def _is_ours(holder: Any) -> bool:
-    """A frame of the host's, or a local variable of this search."""
-    return type(holder) is FrameType and str(holder.f_globals.get("__name__", "")).partition(".")[0] == _OURS
+    """A frame of the host's, on the stack or in a generator: the collector finds the variables of a running one too."""
+    frame = _frame(holder)
+    return frame is not None and str(frame.f_globals.get("__name__", "")).partition(".")[0] == _OURS
+
+
+def _frame(holder: Any) -> FrameType | None:
+    kind = type(holder)
+    if kind is FrameType:
+        return cast(FrameType, holder)
+    return cast("FrameType | None", getattr(holder, SUSPENDED[kind])) if kind in SUSPENDED else None
 
 
 def _edge(holder: Any, held: Any) -> str:

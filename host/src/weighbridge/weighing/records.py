@@ -6,7 +6,8 @@ from typing import Literal, TypeAlias
 
 import attrs
 
-from ..reclaim.receipt import Survivor
+from ..reclaim.receipt import State, Survivor
+from ..reclaim.ties.tie import Finding as Tied
 
 Status: TypeAlias = Literal["ok", "failed", "crashed", "timeout"]
 
@@ -33,6 +34,38 @@ class Weighing:
     survivors: tuple[Survivor, ...] = ()
     kept_modules: tuple[str, ...] = ()
     error: str | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Explanation:
+    """What keeps one plugin in memory, found by loading and unloading it."""
+
+    name: str
+    distribution: str
+    version: str
+    group: str
+    status: Status
+    state: State | None = None
+    """What the unload came to; None where it did not come that far."""
+    watched: int | None = None
+    """How many modules, classes, functions and objects had to die."""
+    survivors: tuple[Survivor, ...] = ()
+    ties: tuple[Tied, ...] = ()
+    """What held something of it, and whether that was cut."""
+    kept_modules: tuple[str, ...] = ()
+    """Modules that rightly stay, each with the reason."""
+    failures: tuple[str, ...] = ()
+    """What went wrong on the way out."""
+    graph: str | None = None
+    """The ways from roots to some of the survivors, in DOT; None if it was not asked for, or there is nothing to draw.
+
+    https://graphviz.org/doc/info/lang.html
+    """
+    undrawn: str | None = None
+    """What went wrong when the graph was made."""
+    error: str | None = None
+    traceback: str | None = None
+    """What the plugin raised while it was loaded, or what its interpreter wrote as it crashed."""
 
 
 @attrs.frozen(kw_only=True)

@@ -19,9 +19,10 @@ from typing import IO, Any, Final, Literal, TypeAlias
 
 import attrs
 
+from ..reclaim.ties.catalogue import Cut
 from .records import Status
 
-Kind: TypeAlias = Literal["trace", "time", "check"]
+Kind: TypeAlias = Literal["trace", "time", "check", "explain"]
 
 _FOREIGN: Final = ("WEIGHBRIDGE_CEILING", "WEIGHBRIDGE_DISABLED_PLUGINS", "PYTHONTRACEMALLOC", "PYTHONINSPECT")
 """Settings of the caller's that would change what is measured, or keep it from being measured."""
@@ -39,6 +40,12 @@ class Task:
     settings: Mapping[str, Any] = attrs.field(factory=dict)
     rounds: int = 1
     explain_seconds: float = 20.0
+    cut: Cut = "safe"
+    """Which ties an explanation cuts."""
+    dependencies: bool = True
+    """Whether an explanation unloads the dependencies, too."""
+    graph: bool = False
+    """Whether an explanation is drawn."""
 
 
 @attrs.frozen(kw_only=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import attrs
@@ -12,7 +12,9 @@ from weighbridge_hookspecs import Candidate
 
 from ..admission.weights import Weight, Weights
 from ..reclaim.receipt import Survivor
-from .records import Check, Finding, Weighing
+from ..reclaim.ties.catalogue import Cut
+from ..reclaim.ties.tie import Finding as Tied
+from .records import Check, Explanation, Finding, Weighing
 from .task import Answer, Kind, Task, run_task
 
 
@@ -81,16 +83,46 @@ def check(candidate: Candidate, *, rounds: int = 5, timeout_seconds: float = 120
     )
 
 
+def explain(
+    candidate: Candidate,
+    *,
+    cut: Cut = "safe",
+    dependencies: bool = True,
+    graph: bool = False,
+    timeout_seconds: float = 120.0,
+    settings: Mapping[str, Any] | None = None,
+) -> Explanation:
+    """Load and unload one plugin in a fresh interpreter, and say what keeps the rest of it.
+
+    :param cut: which ties to cut; with ``"none"`` everything that would hold it is found at work.
+    :param dependencies: unload the dependencies that nobody else uses, too.
+    :param graph: draw the ways to some of the survivors; needs objgraph.
+    """
+    options = {"cut": cut, "dependencies": dependencies, "graph": graph, "settings": dict(settings or {})}
+    answer = run_task(_task("explain", candidate, **options), timeout_seconds=timeout_seconds)
+    content = dict(answer.content)
+    return Explanation(
+        name=candidate.name,
+        distribution=candidate.distribution,
+        version=candidate.version,
+        group=candidate.group,
+        status=answer.status,
+        error=answer.error,
+        traceback=answer.traceback,
+        survivors=_survivors(content.pop("survivors", ())),
+        ties=tuple(Tied(**one) for one in content.pop("ties", ())),
+        kept_modules=tuple(content.pop("kept_modules", ())),
+        failures=tuple(content.pop("failures", ())),
+        **content,
+    )
+
+
 def _task(kind: Kind, candidate: Candidate, **options: Any) -> Task:
     return Task(kind=kind, group=candidate.group, name=candidate.name, path=tuple(sys.path), **options)
 
 
 def _weighing(candidate: Candidate, answer: Answer) -> Weighing:
     content = dict(answer.content)
-    survivors = tuple(
-        Survivor(kind=one["kind"], name=one["name"], tie=one["tie"], chain=tuple(one["chain"]))
-        for one in content.pop("survivors", ())
-    )
     return Weighing(
         name=candidate.name,
         distribution=candidate.distribution,
@@ -98,7 +130,11 @@ def _weighing(candidate: Candidate, answer: Answer) -> Weighing:
         group=candidate.group,
         status=answer.status,
         error=answer.error,
-        survivors=survivors,
+        survivors=_survivors(content.pop("survivors", ())),
         kept_modules=tuple(content.pop("kept_modules", ())),
         **content,
     )
+
+
+def _survivors(plain: Iterable[Mapping[str, Any]]) -> tuple[Survivor, ...]:
+    return tuple(Survivor(**{**one, "chain": tuple(one["chain"])}) for one in plain)

@@ -14,6 +14,7 @@ import signal
 import sys
 import traceback
 import tracemalloc
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,6 +25,7 @@ from ..accounting.account import Account
 from ..host import Host, MeterName
 from ..reclaim.chains import explain
 from ..reclaim.receipt import Receipt
+from ..reclaim.watch import Watched
 from ..units import KIB, format_bytes
 from .records import Finding
 from .ties import holder, holders
@@ -33,6 +35,7 @@ _PRELOADED: Final = explain
 _HOST: Final = str(Path(__file__).parents[1])
 _GROWTH_BYTES: Final = KIB
 _SHOWN: Final = 3
+_DRAWN: Final = 12
 
 
 def main(folder: Path) -> None:
@@ -46,7 +49,7 @@ def main(folder: Path) -> None:
         sys.path[:] = task["path"]
     content: dict[str, Any] = {"status": "ok"}
     try:
-        content |= {"trace": _trace, "time": _time, "check": _check}[task["kind"]](task)
+        content |= {"trace": _trace, "time": _time, "check": _check, "explain": _explain}[task["kind"]](task)
     except WeighbridgeError as error:
         content = {"status": "failed", "error": str(error)}
         if isinstance(error, LoadFailed):
@@ -128,6 +131,48 @@ def _trace(task: dict[str, Any]) -> dict[str, Any]:
 
 def _brought(account: Account) -> int | None:
     return None if account.traced_bytes is None else account.traced_bytes + (account.shared_bytes or 0)
+
+
+# --- explaining -------------------------------------------------------------------------------------------------------
+
+
+def _explain(task: dict[str, Any]) -> dict[str, Any]:
+    """What an unload left behind, and why; nothing is traced, which would only make it slow."""
+    host, name = _host(task, "process"), task["name"]
+    host.load(name)
+    receipt = host.unload(name, dependencies=task["dependencies"], cut=task["cut"])
+    graph, undrawn = None, None
+    if task["graph"]:
+        try:
+            graph = _drawn(receipt, host._roster[name].stranded, task["explain_seconds"])
+        except Exception as error:  # what is drawn is asked for its repr
+            undrawn = f"{type(error).__name__}: {error}"
+    return {
+        "state": receipt.state,
+        "watched": receipt.watched,
+        "survivors": [attrs.asdict(one) for one in receipt.survivors],
+        "ties": [attrs.asdict(one) for one in receipt.ties],
+        "kept_modules": list(receipt.modules_kept),
+        "failures": list(receipt.failures),
+        "graph": graph,
+        "undrawn": undrawn,
+    }
+
+
+def _drawn(receipt: Receipt, watched: Sequence[Watched], seconds: float) -> str | None:
+    """The ways to some of the survivors, no more than one can look at: of each place the nearest, then the next."""
+    from ..reclaim.graph import draw  # brings objgraph, which would be taken for the plugin's before it is gone
+
+    chains = {(one.kind, one.name): one for one in receipt.survivors if one.chain}
+    held: dict[str, list[Watched]] = {}
+    named = [one for one in watched if (one.kind, one.name) in chains]
+    for one in sorted(named, key=lambda one: len(chains[one.kind, one.name].chain)):
+        held.setdefault(holder(chains[one.kind, one.name]), []).append(one)
+    rounds = itertools.zip_longest(*sorted(held.values(), key=len, reverse=True))
+    chosen = [one for some in rounds for one in some if one is not None][:_DRAWN]
+    # no name but the list's: a variable of a running function would be the shortest way to what it names
+    things = [thing for thing in [one.reference() for one in chosen] if thing is not None]
+    return draw(things, seconds=seconds) or None
 
 
 # --- checking ---------------------------------------------------------------------------------------------------------

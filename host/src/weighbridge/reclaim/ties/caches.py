@@ -37,7 +37,7 @@ class LruCaches(Tie):
                 for key in mine:
                     yield Hold(place=f"{name}.cache[...]", held=_words(key), cut=partial(entries.pop, key, None))
             else:
-                note = f"the whole cache was emptied, {len(entries) - len(mine)} entries of others with it"
+                note = f"only the whole cache can be emptied: {len(entries) - len(mine)} entries of others go with it"
                 yield Hold(place=f"{name}.cache", held=f"{len(mine)} calls", cut=cache.cache_clear, note=note)
 
 

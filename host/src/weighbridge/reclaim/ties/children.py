@@ -34,8 +34,8 @@ class ForkHooks(Tie):
 def _lists() -> dict[str, list[Any]]:
     """The interpreter's own lists, which no name leads to: a mark that is registered, and taken out again, finds them.
 
-    They are ordinary lists until the interpreter ends, and every fork walks through a copy of one or through the list
-    itself with the GIL held: https://github.com/python/cpython/blob/3.11/Modules/posixmodule.c (run_at_forkers).
+    They are ordinary lists until the interpreter ends, and a fork walks through a copy of each.
+    https://github.com/python/cpython/blob/3.11/Modules/posixmodule.c (run_at_forkers)
     """
     if not hasattr(os, "register_at_fork"):
         return {}
@@ -49,7 +49,7 @@ def _list(when: str) -> list[Any] | None:
     def mark() -> None:
         """Stands in the list for a moment."""
 
-    os.register_at_fork(**{when: mark})  # type: ignore[call-overload]
+    os.register_at_fork(**{when: mark})
     found: list[Any] | None = next((one for one in gc.get_referrers(mark) if type(one) is list), None)
     if found is not None:
         remove(found, mark)

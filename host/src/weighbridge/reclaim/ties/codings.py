@@ -5,9 +5,12 @@ from __future__ import annotations
 import codecs
 import encodings
 import gc
+import weakref
 from collections.abc import Iterator
 from functools import partial
 from typing import Any, Final
+
+import attrs
 
 from ..belongings import Belongings
 from ..names import name_of, namespace_of, short
@@ -22,7 +25,7 @@ class CachedCodecs(Tie):
 
     def holds(self, belongings: Belongings) -> Iterator[Hold]:
         """An entry for each name of a codec."""
-        for place, cache in _caches():
+        for place, cache in _registries(belongings).caches:
             for name, info in list(cache.items()):
                 if _is_mine(info, belongings):
                     yield Hold(place=f"{place}[{short(name)}]", held="codec", cut=partial(cache.pop, name, None))
@@ -36,7 +39,7 @@ class CodecSearches(Tie):
 
     def holds(self, belongings: Belongings) -> Iterator[Hold]:
         """An entry for each function; the cache of codecs is emptied with it, and filled again by and by."""
-        for index, function in enumerate(_search_path()):
+        for index, function in enumerate(list(_registries(belongings).searches)):
             if function in belongings:
                 cut = partial(codecs.unregister, function)
                 yield Hold(place=f"codecs search path[{index}]", held=name_of(function), cut=cut)
@@ -50,55 +53,67 @@ class CodecErrors(Tie):
 
     def holds(self, belongings: Belongings) -> Iterator[Hold]:
         """An entry for each name; a name of Python's own gets Python's own handler again."""
-        registry = _error_registry()
+        registry = _registries(belongings).errors
         for name, handler in list(registry.items()):
             if handler not in belongings:
                 continue
-            cut, note = partial(_forget_error, registry, name), ""
-            if name in _LOST:
-                cut, note = None, "Python keeps no copy of its own handler of that name"
-            place = f"codecs.lookup_error({short(name)})"
-            yield Hold(place=place, held=name_of(handler), cut=cut, note=note)
+            lost = name in _LOST
+            yield Hold(
+                place=f"codecs.lookup_error({short(name)})",
+                held=name_of(handler),
+                cut=None if lost else partial(_forget_error, registry, name),
+                note="Python keeps no copy of its own handler of that name" if lost else "",
+            )
 
 
 _LOST: Final = frozenset({"surrogatepass", "surrogateescape"})
 _OWN: Final = ("strict", "ignore", "replace", "xmlcharrefreplace", "backslashreplace", "namereplace")
-_KNOWN: Final = "utf-8"
+_KNOWN: Final = ("utf-8", "utf_8")
 
 
-def _caches() -> Iterator[tuple[str, dict[str, Any]]]:
-    """The interpreter's cache of codecs, and the one of ``encodings``, which is asked if that has none."""
-    info = codecs.lookup(_KNOWN)
-    own: dict[str, Any] = vars(encodings)["_cache"]
-    yield "encodings._cache", own
-    for holder in gc.get_referrers(info):
-        if type(holder) is dict and holder is not own and any(holder.get(name) is info for name in ("utf-8", "utf_8")):
-            yield "codecs cache", holder
+@attrs.frozen
+class _Registries:
+    """What the interpreter keeps, and has no name for in Python.
 
-
-def _search_path() -> list[Any]:
-    """The interpreter's list, which has no name in Python: the one that the search of ``encodings`` is in.
-
-    https://github.com/python/cpython/blob/3.11/Python/codecs.c, ``codec_search_path``.
+    https://github.com/python/cpython/blob/3.11/Python/codecs.c
     """
+
+    searches: list[Any]
+    caches: tuple[tuple[str, dict[str, Any]], ...]
+    errors: dict[str, Any]
+
+
+_found: Final[weakref.WeakKeyDictionary[Belongings, _Registries]] = weakref.WeakKeyDictionary()
+"""So that three ties cost one walk over the heap."""
+
+
+def _registries(belongings: Belongings) -> _Registries:
+    """Told by what is in them since the interpreter started."""
+    found = _found.get(belongings)
+    if found is None:
+        _found[belongings] = found = _look(belongings)
+    return found
+
+
+def _look(belongings: Belongings) -> _Registries:
     first = vars(encodings)["search_function"]
-    return next((list(holder) for holder in gc.get_referrers(first) if type(holder) is list), [])
-
-
-def _error_registry() -> dict[str, Any]:
-    """The interpreter's dictionary, which has no name in Python: the one with handlers by their names.
-
-    https://github.com/python/cpython/blob/3.11/Python/codecs.c, ``codec_error_registry``.
-    """
-    known = next((name for name in _OWN if codecs.lookup_error(name) is _own_handler(name)), None)
-    if known is None:
-        return {}
-    holders = gc.get_referrers(_own_handler(known))
-    return next((one for one in holders if type(one) is dict and _LOST <= one.keys() and known in one), {})
+    info = codecs.lookup("utf-8")
+    name = next((one for one in _OWN if codecs.lookup_error(one) is _own_handler(one)), "strict")
+    own: dict[str, Any] = vars(encodings)["_cache"]  # of what was asked for where the interpreter's had nothing
+    holders = gc.get_referrers(first, info, _own_handler(name))
+    tables = [one for one in holders if type(one) is dict]
+    heap = {id(belongings.functions), *map(id, belongings.heap.values())}
+    paths = (one for one in holders if type(one) is list and one[0] is first and id(one) not in heap)
+    cache = next((one for one in tables if one is not own and any(one.get(key) is info for key in _KNOWN)), {})
+    return _Registries(
+        searches=next(paths, []),
+        caches=(("encodings._cache", own), ("codecs cache", cache)),
+        errors=next((one for one in tables if one.keys() >= _LOST and name in one), {}),
+    )
 
 
 def _own_handler(name: str) -> Any:
-    return vars(codecs).get(f"{name}_errors" if name != "xmlcharrefreplace" else "xmlcharrefreplace_errors")
+    return vars(codecs).get(f"{name}_errors")
 
 
 def _forget_error(registry: dict[str, Any], name: str) -> None:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import gc
 from collections.abc import Iterator
 from functools import partial
-from types import FunctionType
 
 from ..belongings import Belongings
-from ..names import name_of, namespace_of
+from ..names import name_of
 from .running import remove
 from .tie import Hold, Tie
 
@@ -47,16 +46,9 @@ class Frozen(Tie):
     sentence = "gc.freeze was called while the plugin was loaded: the collector no longer looks at its objects"
 
     def holds(self, belongings: Belongings) -> Iterator[Hold]:
-        """Once, if a function or class in the plugin's modules is not among the objects that the collector knows."""
-        if gc.get_freeze_count() == 0:
-            return
-        known = set(map(id, (*belongings.heap[FunctionType], *belongings.heap[type])))
-        for module in belongings.modules:
-            for value in list(namespace_of(module).values()):
-                is_class = issubclass(type(value), type) and gc.is_tracked(value)
-                if (is_class or type(value) is FunctionType) and id(value) not in known and value in belongings:
-                    yield Hold(place="gc.freeze()", held=name_of(value), cut=gc.unfreeze, note=_ALL)
-                    return
+        """Once, however much is frozen: there is no way to thaw one object."""
+        if belongings.frozen:
+            yield Hold(place="gc.freeze()", held=name_of(belongings.frozen[0]), cut=gc.unfreeze, note=_ALL)
 
 
 _ALL = "all objects were thawed: the collector has one list of frozen ones"

@@ -31,7 +31,7 @@ class ContextValues(Tie):
             for variable, value in context.items()
             if value in belongings
         ]
-        where = strangers([context for context, _, _ in found], belongings)
+        where = strangers(found, belongings)
         for context, variable, value in found:
             if id(context) in where:
                 cut = partial(_reset, context, variable, value)

@@ -107,13 +107,14 @@ class WeakCallbacks(Tie):
                 callback = reference.__callback__
                 if callback is not None and callback in belongings:
                     found.append((reference, callback))
-        where = strangers([reference for reference, _ in found], belongings)
+        where = strangers(found, belongings)
         for reference, callback in found:
             if id(reference) in where:
-                yield Hold(place=f"the weak reference {where[id(reference)]}", held=name_of(callback), cut=None, note=_SET)
+                place = f"the weak reference {where[id(reference)]}"
+                yield Hold(place=place, held=name_of(callback), cut=None, note=_FIXED)
 
 
-_SET = "the callback of a weak reference cannot be changed: whoever keeps the reference has to let go of it"
+_FIXED = "the callback of a weak reference cannot be changed: whoever keeps the reference has to let go of it"
 
 
 class ProcessFinalizers(Tie):

@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
-from types import FrameType, FunctionType
+from types import FrameType, FunctionType, TracebackType
 from typing import Any, Final
 
 from ..belongings import Belongings
@@ -44,7 +44,9 @@ class SysHooks(Tie):
     """``sys.excepthook`` and the other places for a single function."""
 
     name = "sys hook"
-    sentence = "a function of the plugin's is installed in sys, for example as sys.excepthook; restore it on deactivation"
+    sentence = (
+        "a function of the plugin's is installed in sys, for example as sys.excepthook; restore it on deactivation"
+    )
 
     def holds(self, belongings: Belongings) -> Iterator[Hold]:
         """What the interpreter, or the hook beneath, did before is put back."""
@@ -112,14 +114,15 @@ class MonitoringCallbacks(Tie):
         if monitoring is None:
             return
         for tool in range(_TOOLS):
-            name = monitoring.get_tool(tool)
-            if name is None:
+            if monitoring.get_tool(tool) is None:
                 continue
             callbacks = _callbacks(monitoring, tool)
             mine = {event for event, callback in callbacks.items() if callback in belongings}
-            for event in mine:
-                place = f"sys.monitoring, tool {tool} ({name}), {event}"
-                cut = partial(_unmonitor, monitoring, tool, event, is_last=mine == callbacks.keys())
+            others = len(callbacks) > len(mine)
+            for event in sorted(mine):
+                place = f"sys.monitoring, tool {tool}, {event}"
+                is_last = not others and event == max(mine)
+                cut = partial(_unmonitor, monitoring, tool, event, is_last=is_last)
                 yield Hold(place=place, held=name_of(callbacks[event]), cut=cut)
 
 
@@ -156,37 +159,27 @@ def _unmonitor(monitoring: Any, tool: int, event: str, *, is_last: bool) -> None
     if is_last:
         monitoring.set_events(tool, 0)
         monitoring.free_tool_id(tool)
-        return
-    # some events, such as C_RETURN, come with others and cannot be set alone
-    left = monitoring.get_events(tool) & ~bit
-    monitoring.set_events(tool, left)
 
 
 class LastException(Tie):
-    """``sys.last_exc`` and its like: what an interactive interpreter printed last."""
+    """``sys.last_traceback`` and its like: what an interactive interpreter printed last.
+
+    An exception of somebody else's that came through the plugin loses its frames only: the tie of tracebacks does that.
+    """
 
     name = "last exception"
     sentence = "sys.last_traceback keeps the frames of the exception that was printed last"
 
     def holds(self, belongings: Belongings) -> Iterator[Hold]:
-        """Each attribute whose exception went through the plugin's code, or was caused by one that did."""
-        for name in ("last_exc", "last_value", "last_traceback", "last_type"):
-            if name in _SYS and any(one in belongings for one in _causes(_SYS[name])):
-                yield Hold(place=f"sys.{name}", held=name_of(_SYS[name]), cut=partial(_SYS.pop, name, None))
+        """A traceback with frames of the plugin's; an exception of a class of the plugin's, and that class."""
+        for name in LAST:
+            value = _SYS.get(name)
+            if belongings.is_code(value) or belongings.is_code(type(value)) or _is_trace(value, belongings):
+                yield Hold(place=f"sys.{name}", held=name_of(value), cut=partial(_SYS.pop, name, None))
 
 
-def _causes(error: Any) -> Iterator[Any]:
-    """An exception and those behind it."""
-    waiting, seen = [error], {id(None)}
-    for one in waiting:
-        if id(one) in seen:
-            continue
-        seen.add(id(one))
-        yield one
-        if issubclass(type(one), BaseException):
-            waiting += [BaseException.__dict__[name].__get__(one) for name in ("__cause__", "__context__")]
-        if issubclass(type(one), BaseExceptionGroup):
-            waiting += BaseExceptionGroup.__dict__["exceptions"].__get__(one)
+def _is_trace(value: object, belongings: Belongings) -> bool:
+    return type(value) is TracebackType and value in belongings
 
 
 class Streams(Tie):
@@ -259,13 +252,14 @@ def _called_by_audit(candidates: Mapping[int, FunctionType], belongings: Belongi
         if event == "call" and id(frame.f_code) in candidates:
             called.add(id(frame.f_code))
 
-    with _traceable(candidates.values(), belongings):
-        previous = sys.getprofile()
-        sys.setprofile(profile)
+    previous = sys.getprofile()
+    with (
+        _traceable(candidates.values(), belongings),
+        suppress(Exception),
+    ):  # a hook may forbid whatever it does not know
         try:
+            sys.setprofile(profile)
             sys.audit(_EVENT)
-        except Exception:  # a hook may forbid whatever it does not know
-            called |= set()
         finally:
             sys.setprofile(previous)
     return called
@@ -292,6 +286,7 @@ def _traceable(functions: Any, belongings: Belongings) -> Iterator[None]:
             type.__delattr__(cls, mark)
 
 
+LAST: Final = ("last_exc", "last_value", "last_traceback", "last_type")
 HOOKS: Final = ("excepthook", "displayhook", "unraisablehook", "breakpointhook")
 STREAMS: Final = ("stdin", "stdout", "stderr")
 PROMPTS: Final[Mapping[str, str]] = {"ps1": ">>> ", "ps2": "... "}

@@ -7,12 +7,11 @@ import logging
 import sys
 from collections.abc import Iterator
 from functools import partial
-from types import FunctionType
 from typing import Any, Final
 
 from ..belongings import Belongings
 from ..names import name_of, namespace_of, short
-from .previous import previous
+from .interpreter import unhooked
 from .tie import Hold, Tie
 
 _lock: Final[Any] = vars(logging)["_lock"]
@@ -118,15 +117,13 @@ class RecordFactories(Tie):
     def holds(self, belongings: Belongings) -> Iterator[Hold]:
         """Set back to the factory that the plugin's one wraps, or to ``LogRecord``."""
         manager = logging.Logger.manager
-        factory = vars(logging).get("_logRecordFactory")
-        if factory in belongings:
-            before = previous(factory, logging.LogRecord, belongings, _makes_records)
-            cut = partial(_set, logging, "_logRecordFactory", before)
-            yield Hold(place="logging._logRecordFactory", held=name_of(factory), cut=cut)
-        factory = namespace_of(manager).get("logRecordFactory")
-        if factory in belongings:
-            cut = partial(_set, manager, "logRecordFactory", None)
-            yield Hold(place="logging.Logger.manager.logRecordFactory", held=name_of(factory), cut=cut)
+        for place, owner, slot, default in (
+            ("logging._logRecordFactory", logging, "_logRecordFactory", logging.LogRecord),
+            ("logging.Logger.manager.logRecordFactory", manager, "logRecordFactory", None),
+        ):
+            factory = namespace_of(owner).get(slot)
+            if factory is not default:
+                yield from unhooked(place, factory, default, partial(_set, owner, slot), belongings)
 
 
 class LastResorts(Tie):
@@ -174,13 +171,6 @@ def _remove(owner: Any, slot: str, thing: object) -> None:
 def _set(owner: Any, slot: str, value: object) -> None:
     with _lock:
         namespace_of(owner)[slot] = value
-
-
-def _makes_records(thing: Any) -> bool:
-    if issubclass(type(thing), type):
-        return logging.LogRecord in type.__dict__["__mro__"].__get__(thing)
-    # name, level, path, line, message, arguments, exc_info, and func and sinfo, which may be left out
-    return type(thing) is FunctionType and (bool(thing.__code__.co_flags & 4) or thing.__code__.co_argcount >= 7)
 
 
 def _is_own_name(name: str, belongings: Belongings) -> bool:

@@ -11,7 +11,9 @@ from typing import Any, Final
 from ..belongings import Belongings
 from ..holders import strangers
 from ..names import name_of, namespace_of, short
+from .interpreter import unhooked
 from .running import loaded, subclasses
+from .suspended import finish
 from .tie import Hold, Tie
 
 _WAIT_SECONDS: Final = 1.0
@@ -54,8 +56,10 @@ def _end(task: Any, coroutine: Any) -> None:
         return
     if not loop.is_closed():
         task.cancel()
-    coroutine.close()
-    task._log_destroy_pending = False  # nobody will finish it: https://github.com/python/cpython/blob/3.11/Lib/asyncio/tasks.py
+    finish(coroutine)
+    task._log_destroy_pending = (
+        False  # nobody will finish it: https://github.com/python/cpython/blob/3.11/Lib/asyncio/tasks.py
+    )
 
 
 def _retrieve(task: Any) -> None:
@@ -88,9 +92,9 @@ def _on_loop(loop: Any, call: Callable[[], object]) -> None:
 
 
 def _loops(belongings: Belongings) -> Iterator[tuple[Any, str]]:
-    """Event loops that are not the plugin's alone, with their places."""
-    loops = [one for kind in _kinds() for one in belongings.heap.get(kind, ()) if one not in belongings]
-    yield from ((one, name_of(one)) for one in loops)
+    """Event loops that are not of a class of the plugin's, each with its name."""
+    for kind in _kinds():
+        yield from ((loop, name_of(loop)) for loop in belongings.heap.get(kind, ()) if loop not in belongings)
 
 
 def _kinds() -> Iterable[type]:
@@ -113,13 +117,13 @@ class LoopCallbacks(Tie):
         """A handle each: https://docs.python.org/3/library/asyncio-eventloop.html#asyncio.Handle.cancel."""
         others = {id(handle) for loop, _ in _loops(belongings) for handle in _bound(loop)}
         found = [
-            handle
+            (handle,)
             for kind in loaded("asyncio.events", "Handle", "TimerHandle")
             for handle in belongings.heap.get(kind, ())
             if id(handle) not in others and _calls(handle, belongings)
         ]
         where = strangers(found, belongings)
-        for handle in found:
+        for (handle,) in found:
             if id(handle) in where:
                 yield Hold(place=where[id(handle)], held=name_of(handle._callback), cut=handle.cancel)
 
@@ -208,9 +212,8 @@ class LoopHooks(Tie):
         for loop, name in _loops(belongings):
             for hook in ("exception_handler", "task_factory"):
                 held = namespace_of(loop).get(f"_{hook}")
-                if held is not None and held in belongings:
-                    cut = partial(getattr(loop, f"set_{hook}"), None)
-                    yield Hold(place=f"{name}.set_{hook}", held=name_of(held), cut=cut)
+                if held is not None:
+                    yield from unhooked(f"{name}.set_{hook}", held, None, getattr(loop, f"set_{hook}"), belongings)
 
 
 class LoopPolicy(Tie):

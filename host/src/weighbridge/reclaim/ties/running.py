@@ -5,14 +5,14 @@ from __future__ import annotations
 import gc
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import Any, Final
 
 from ..belongings import Belongings
 from ..holders import strangers
-from ..names import defined_in, name_of, namespace_of, qualified, short
-from .previous import previous
+from ..names import defined_in, name_of, namespace_of, short
+from .interpreter import unhooked
 from .tie import Hold, Tie
 
 _JOIN_SECONDS: Final = 1.0
@@ -25,12 +25,10 @@ class ThreadHook(Tie):
     sentence = "the plugin replaced threading.excepthook and did not put the former hook back"
 
     def holds(self, belongings: Belongings) -> Iterator[Hold]:
-        """The hook, if it is the plugin's: https://docs.python.org/3/library/threading.html#threading.excepthook."""
-        hook = threading.excepthook
-        if hook in belongings:
-            former = previous(hook, threading.__excepthook__, belongings)
-            cut = partial(setattr, threading, "excepthook", former)
-            yield Hold(place="threading.excepthook", held=name_of(hook), cut=cut)
+        """The hook or one that it wraps: https://docs.python.org/3/library/threading.html#threading.excepthook."""
+        put = partial(setattr, threading, "excepthook")
+        default = threading.__excepthook__
+        yield from unhooked("threading.excepthook", threading.excepthook, default, put, belongings)
 
 
 class ThreadLocals(Tie):
@@ -55,7 +53,7 @@ class ThreadLocals(Tie):
             for name, value in list(values.items())
             if value in belongings
         ]
-        where = strangers([local for local, _, _ in found], belongings)
+        where = strangers(found, belongings)
         for local, values, name in found:
             if id(local) in where:
                 place = f"{where[id(local)]}.{name}"
@@ -128,7 +126,7 @@ class QueuedWork(Tie):
                 space = namespace_of(item)
                 if any(part in belongings for part in _parts(space)):
                     found.append((item, space))
-        where = strangers([item for item, _ in found], belongings)
+        where = strangers(found, belongings)
         for item, space in found:
             if id(item) in where:
                 yield Hold(
@@ -171,15 +169,19 @@ class FutureCallbacks(Tie):
 
     def holds(self, belongings: Belongings) -> Iterator[Hold]:
         """A callback each."""
-        found: list[tuple[Any, Any, Callable[[], object]]] = []
-        for kind in self.wanted():
-            for future in belongings.heap.get(kind, ()):
-                if future not in belongings:
-                    found.extend((future, *one) for one in _callbacks(future, belongings))
-        where = strangers([future for future, _, _ in found], belongings)
-        for future, callback, cut in found:
+        found = [
+            (future, callback)
+            for kind in self.wanted()
+            for future in belongings.heap.get(kind, ())
+            if future not in belongings
+            for callback in _callbacks(future)
+            if callback in belongings
+        ]
+        where = strangers(found, belongings)
+        for future, callback in found:
             if id(future) in where:
-                yield Hold(place=f"a callback of the future {where[id(future)]}", held=name_of(callback), cut=cut)
+                place = f"a callback of the future {where[id(future)]}"
+                yield Hold(place=place, held=name_of(callback), cut=partial(_remove_callback, future, callback))
 
 
 _FUTURES: Final = (
@@ -190,14 +192,17 @@ _FUTURES: Final = (
 )
 
 
-def _callbacks(future: Any, belongings: Belongings) -> Iterator[tuple[Any, Callable[[], object]]]:
+def _callbacks(future: Any) -> list[Any]:
     if defined_in(type(future)) == "concurrent.futures._base":
-        entries = namespace_of(future).get("_done_callbacks", [])
-        yield from ((entry, partial(remove, entries, entry)) for entry in list(entries) if entry in belongings)
-        return
-    for callback, _ in future._callbacks or ():
-        if callback in belongings:
-            yield callback, partial(future.remove_done_callback, callback)
+        return list(namespace_of(future).get("_done_callbacks", ()))
+    return [callback for callback, _ in future._callbacks or ()]
+
+
+def _remove_callback(future: Any, callback: Any) -> None:
+    if defined_in(type(future)) == "concurrent.futures._base":
+        remove(namespace_of(future)["_done_callbacks"], callback)
+    else:
+        future.remove_done_callback(callback)
 
 
 def loaded(module: str, *names: str) -> Iterator[type]:
@@ -210,7 +215,8 @@ def subclasses(base: type) -> list[type]:
     """A class and everything below it that is an ordinary class, so that it can be hashed."""
     found: list[type] = [base]
     for cls in found:
-        found.extend(sub for sub in type.__subclasses__(cls) if type(sub) is type and qualified(sub))
+        below: list[type] = type.__subclasses__(cls)
+        found.extend(sub for sub in below if type(sub) is type)
     return list(dict.fromkeys(found))
 
 

@@ -8,10 +8,13 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
+import attrs
+
 from ..belongings import Belongings
-from ..names import name_of, namespace_of
-from .previous import previous
+from ..names import namespace_of
+from .interpreter import unhooked
 from .tie import Hold, Tie
+from .wrapping import is_own
 
 
 class SignalHandlers(Tie):
@@ -31,11 +34,11 @@ class SignalHandlers(Tie):
         is_main = threading.current_thread() is threading.main_thread()
         for number in sorted(space["valid_signals"]()):
             handler = space["getsignal"](number)
-            if handler in belongings:
-                default = space["default_int_handler"] if number == space["SIGINT"] else space["SIG_DFL"]
-                former = previous(handler, default, belongings)
-                cut = partial(space["signal"], number, former) if is_main else None
-                yield Hold(place=_place(number), held=name_of(handler), cut=cut, note="" if is_main else _OTHER)
+            default = space["default_int_handler"] if number == space["SIGINT"] else space["SIG_DFL"]
+            put = partial(space["signal"], number)
+            is_settable = is_main or not is_own(handler, belongings)  # a wrapped one is changed in its wrapper
+            for hold in unhooked(_place(number), handler, default, put, belongings):
+                yield hold if is_settable else attrs.evolve(hold, cut=None, note=_OTHER)
 
 
 _OTHER = "only the main thread can set a handler: unload from there"
@@ -43,4 +46,7 @@ _OTHER = "only the main thread can set a handler: unload from there"
 
 def _place(number: int) -> str:
     module: Any = sys.modules.get("signal")
-    return f"signal.getsignal({number})" if module is None else f"signal.getsignal({module.Signals(number).name})"
+    try:
+        return f"signal.getsignal({module.Signals(number).name})"
+    except (AttributeError, ValueError):  # nobody has imported it, or it has no name for this one
+        return f"signal.getsignal({int(number)})"

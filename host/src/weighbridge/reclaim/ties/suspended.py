@@ -10,7 +10,7 @@ from typing import Any
 from ..belongings import Belongings
 from ..holders import strangers
 from ..names import SUSPENDED, name_of
-from .running import subclasses
+from .running import loaded, subclasses
 from .tie import Hold, Tie
 
 
@@ -18,7 +18,9 @@ class Tracebacks(Tie):
     """An exception that somebody kept: its traceback has the frames of everybody that it came through."""
 
     name = "traceback"
-    sentence = "somebody keeps an exception that came through the plugin; its traceback is cut off where the plugin begins"
+    sentence = (
+        "somebody keeps an exception that came through the plugin; its traceback is cut off where the plugin begins"
+    )
     kinds = ()
 
     def wanted(self) -> Iterable[type]:
@@ -32,14 +34,14 @@ class Tracebacks(Tie):
         (https://docs.python.org/3/reference/datamodel.html#frame.f_back). What the exception says stays.
         """
         found = [
-            error
+            (error,)
             for kind, errors in list(belongings.heap.items())
             if issubclass(kind, BaseException)
             for error in errors
             if any(_is_theirs(step, belongings) for step in _steps(error))
         ]
         where = strangers(found, belongings)
-        for error in found:
+        for (error,) in found:
             if id(error) in where:
                 place = f"{where[id(error)]}.__traceback__"
                 yield Hold(place=place, held=name_of(error), cut=partial(_shorten, error, belongings))
@@ -75,33 +77,49 @@ class Suspended(Tie):
     sentence = "somebody keeps a generator or coroutine of the plugin's that has not ended; it is closed"
     kinds = tuple(SUSPENDED)
 
+    def wanted(self) -> Iterable[type]:
+        """Tasks as well: whose coroutine it is has a tie of its own."""
+        yield from (*self.kinds, *loaded("_asyncio", "Task"), *loaded("asyncio.tasks", "_PyTask"))
+
     def holds(self, belongings: Belongings) -> Iterator[Hold]:
         """One each. Closing runs what the plugin wrote in ``finally``."""
+        tasks = [task for kind in self.wanted() if kind not in SUSPENDED for task in belongings.heap.get(kind, ())]
+        of_tasks = {id(task.get_coro()) for task in tasks}
         found = [
-            one
+            (one,)
             for kind, frame in SUSPENDED.items()
             for one in belongings.heap.get(kind, ())
-            if (at := getattr(one, frame)) is not None and id(at.f_globals) in belongings.spaces
+            if id(one) not in of_tasks
+            and (at := getattr(one, frame)) is not None
+            and id(at.f_globals) in belongings.spaces
         ]
         where = strangers(found, belongings)
-        for one in found:
+        for (one,) in found:
             if id(one) in where:
                 running = getattr(one, SUSPENDED[type(one)].replace("frame", "running"))
-                cut = None if running else partial(_close, one)
+                cut = None if running else partial(finish, one)
                 yield Hold(place=where[id(one)], held=name_of(one), cut=cut, note=_RUNNING if running else "")
 
 
 _RUNNING = "it is running, so it cannot be closed"
 
 
-def _close(one: Any) -> None:
-    if type(one) is not AsyncGeneratorType:
-        one.close()
-        return
-    closing = one.aclose()
+def finish(one: Any) -> None:
+    """End a generator, coroutine or asynchronous generator, as closing does it.
+
+    Not by ``close``, which since Python 3.12 leaves the frame of one that has not begun as it is
+    (https://github.com/python/cpython/blob/3.12/Objects/genobject.c, gen_close).
+
+    :raises RuntimeError: if it goes on instead.
+    """
+    ending = one.aclose() if type(one) is AsyncGeneratorType else one
     try:
-        closing.send(None)
-    except (StopIteration, StopAsyncIteration):
-        return
-    closing.close()
-    raise RuntimeError("it waits for something while it is closed")
+        if ending is one:
+            one.throw(GeneratorExit())
+        else:
+            ending.send(None)
+            ending.close()
+    except (Exception, GeneratorExit):
+        if getattr(one, SUSPENDED[type(one)]) is None:
+            return  # it has ended, whatever it raised
+    raise RuntimeError("it goes on")

@@ -12,7 +12,7 @@ from typing import Any, Final
 from ...accounting.modules import is_module
 from ..belongings import Belongings
 from ..names import name_of, namespace_of, short
-from .previous import previous, takes
+from .interpreter import unhooked
 from .tie import Hold, Tie
 
 
@@ -61,14 +61,11 @@ class WarningHooks(Tie):
     def holds(self, belongings: Belongings) -> Iterator[Hold]:
         """Set back to the function that the plugin's one wraps, or to the one of warnings itself."""
         space: dict[str, Any] = vars(warnings)
-        for slot, count in (("showwarning", 6), ("formatwarning", 5), ("_showwarnmsg_impl", 1)):
-            hook = space.get(slot)
-            if hook not in belongings:
-                continue
-            default = space.get(f"_{slot}_orig")
-            cut = None if default is None else partial(_set, slot, previous(hook, default, belongings, takes(count)))
-            note = "" if default is not None else "warnings keeps no copy of its own function"
-            yield Hold(place=f"warnings.{slot}", held=name_of(hook), cut=cut, note=note)
+        for slot in ("showwarning", "formatwarning"):
+            hook, default = space.get(slot), space.get(f"_{slot}_orig")
+            if hook is not default:
+                put = partial(space.__setitem__, slot)
+                yield from unhooked(f"warnings.{slot}", hook, default, put, belongings)
 
 
 class WarningRegistries(Tie):
@@ -91,7 +88,7 @@ _COMPILED: Final = "_warnings"
 
 
 def _filters() -> Iterator[tuple[str, list[Any]]]:
-    found = {}
+    found: dict[int, tuple[str, list[Any]]] = {}
     for name in ("warnings", _COMPILED):
         filters = namespace_of(sys.modules.get(name)).get("filters")
         if type(filters) is list:
@@ -100,10 +97,10 @@ def _filters() -> Iterator[tuple[str, list[Any]]]:
 
 
 def _registries(belongings: Belongings) -> Iterator[tuple[str, dict[Any, Any]]]:
-    for module, slot in (("warnings", "onceregistry"), (_COMPILED, "_onceregistry")):
-        registry = namespace_of(sys.modules.get(module)).get(slot)
+    for home, slot in (("warnings", "onceregistry"), (_COMPILED, "_onceregistry")):
+        registry = namespace_of(sys.modules.get(home)).get(slot)
         if type(registry) is dict:
-            yield f"{module}.{slot}", registry
+            yield f"{home}.{slot}", registry
     for name, module in list(sys.modules.items()):
         registry = namespace_of(module).get("__warningregistry__") if is_module(module) else None
         if type(registry) is dict and name not in belongings.names:
@@ -126,10 +123,6 @@ def _mutate(mutated: Any, name: str) -> None:
         return
     with vars(warnings)["_lock"]:  # from Python 3.14 on
         mutated()
-
-
-def _set(slot: str, value: object) -> None:
-    vars(warnings)[slot] = value
 
 
 def _matcher(pattern: Any) -> Any:

@@ -1,0 +1,109 @@
+"""Registries of libraries that stay: lists and dictionaries in their modules into which the plugin put something."""
+
+from __future__ import annotations
+
+import sys
+from collections import OrderedDict, defaultdict, deque
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, Final
+
+import attrs
+
+from ...accounting.modules import is_module, referenced
+from ..belongings import Belongings
+from ..names import defined_in, name_of, namespace_of, short
+from .tie import Hold, Tie
+
+_DEPTH: Final = 4
+_MOST: Final = 50_000
+_PARENTS: Final = frozenset({"__main__", *sys.stdlib_module_names, *sys.builtin_module_names})
+
+
+class Registries(Tie):
+    """An entry in a list, a set or a dictionary of a library that the plugin uses and that stays."""
+
+    name = "registry of a library"
+    sentence = "a library that others use has a registry into which the plugin put something; it should take it out again"
+    safe = False  # somebody may be going along the registry just now, or count on the places of its entries
+
+    def holds(self, belongings: Belongings) -> Iterator[Hold]:
+        """Those in modules that the plugin's modules refer to, the standard library's left out: these have their own."""
+        names = {name for module in belongings.modules for name in referenced(module)} - belongings.names
+        strangers = {name for name in names if name.partition(".")[0] not in _PARENTS}
+        walk = _Walk(belongings, frozenset(strangers))
+        for name in sorted(strangers):
+            module = sys.modules.get(name)
+            if is_module(module):
+                yield from walk.inside(namespace_of(module), name, _DEPTH)
+
+
+@attrs.define
+class _Walk:
+    """A walk from the modules of libraries to what they keep in containers and in instances of their own classes."""
+
+    belongings: Belongings
+    libraries: frozenset[str]
+    seen: set[int] = attrs.field(factory=set)
+
+    def inside(self, namespace: dict[str, Any], place: str, depth: int) -> Iterator[Hold]:
+        """Look into the attributes of a module, a class or an instance; these themselves are other ties' affair."""
+        for name, value in list(namespace.items()):
+            if not name.startswith("__"):
+                yield from self._look(value, f"{place}.{name}", depth)
+
+    def _look(self, thing: Any, place: str, depth: int) -> Iterator[Hold]:
+        kind = type(thing)
+        if depth == 0 or id(thing) in self.seen or len(self.seen) > _MOST:
+            return
+        if kind in _ENTRIES:
+            self.seen.add(id(thing))
+            yield from self._entries(thing, place, depth)
+        elif issubclass(kind, type):
+            if defined_in(thing) in self.libraries:
+                self.seen.add(id(thing))
+                yield from self.inside(namespace_of(thing), name_of(thing), depth - 1)
+        elif defined_in(kind) in self.libraries and not is_module(thing):
+            self.seen.add(id(thing))
+            yield from self.inside(namespace_of(thing), place, depth - 1)
+
+    def _entries(self, container: Any, place: str, depth: int) -> Iterator[Hold]:
+        for key, value, cut in _ENTRIES[type(container)](container):
+            where = place if key is None else f"{place}[{name_of(key) if key in self.belongings else short(key)}]"
+            mine = next((one for one in (value, key) if one is not None and one in self.belongings), None)
+            if mine is not None:
+                yield Hold(place=where, held=name_of(mine), cut=cut)
+            else:
+                yield from self._look(value, where, depth - 1)
+
+
+def _items(container: dict[Any, Any]) -> Iterator[tuple[Any, Any, Callable[[], object]]]:
+    for key, value in list(container.items()):
+        yield key, value, partial(container.pop, key, None)
+
+
+def _members(container: set[Any]) -> Iterator[tuple[Any, Any, Callable[[], object]]]:
+    for value in list(container):
+        yield None, value, partial(container.discard, value)
+
+
+def _places(container: Any) -> Iterator[tuple[Any, Any, Callable[[], object]]]:
+    for value in list(container):
+        yield None, value, partial(_take_out, container, value)
+
+
+def _take_out(container: Any, value: object) -> None:
+    """By identity: comparing could run code of the plugin."""
+    for place in reversed(range(len(container))):
+        if container[place] is value:
+            del container[place]
+
+
+_ENTRIES: Final[dict[type, Callable[[Any], Iterator[tuple[Any, Any, Callable[[], object]]]]]] = {
+    dict: _items,
+    OrderedDict: _items,
+    defaultdict: _items,
+    list: _places,
+    deque: _places,
+    set: _members,
+}
