@@ -16,7 +16,7 @@ import pytest
 
 from weighbridge.reclaim.ties.catalogue import TIES
 
-PLANTED: Final = sorted(Path(__file__).with_name("plugins").glob("*.py"))
+EVERY: Final = sorted(Path(__file__).with_name("plugins").glob("*.py"))
 DRIVER: Final = Path(__file__).with_name("unload_planted.py")
 Unload: TypeAlias = Callable[[Path, str], dict[str, Any]]
 
@@ -63,7 +63,7 @@ def claims(file: Path) -> dict[str, Any]:
         for node in ast.parse(file.read_text(encoding="utf-8")).body
         if isinstance(node, ast.Assign)
         for target in node.targets
-        if isinstance(target, ast.Name) and target.id in ("TIE", "CUT", "STRANDED", "ALONE", "BYTES_ONLY")
+        if isinstance(target, ast.Name) and target.id in ("TIE", "CUT", "STRANDED", "ALONE", "BYTES_ONLY", "SINCE")
     }
     tie = constants["TIE"]
     return {
@@ -72,7 +72,11 @@ def claims(file: Path) -> dict[str, Any]:
         "stranded": constants.get("STRANDED", False),
         "alone": constants.get("ALONE", False),
         "bytes_only": constants.get("BYTES_ONLY", False),
+        "since": constants.get("SINCE", (3, 11)),
     }
+
+
+PLANTED: Final = [file for file in EVERY if sys.version_info >= claims(file)["since"]]
 
 
 @pytest.mark.parametrize("file", PLANTED, ids=lambda file: file.stem)
@@ -111,7 +115,7 @@ def test_uncut_it_really_keeps_the_plugin_alive(file: Path, unload: Unload) -> N
 
 def test_every_tie_was_planted() -> None:
     """There is a planted plugin for each tie of the catalogue."""
-    planted = {name for file in PLANTED for name in claims(file)["ties"]}
+    planted = {name for file in EVERY for name in claims(file)["ties"]}
     assert {tie.name for tie in TIES} <= planted
 
 

@@ -100,8 +100,13 @@ class ModuleBooks:
             reached.add(name)
             module = sys.modules.get(name)
             if is_module(module):
-                waiting.extend(other for other in referenced(module) if other in self._entries)
+                waiting.extend(other for other in referenced(module) if self._uses(name, other))
         return reached
+
+    def _uses(self, name: str, other: str) -> bool:
+        """Whether a reference is a use: what the standard library holds of a plugin was put there."""
+        entries = self._entries
+        return other in entries and (entries[name].kind != "stdlib" or entries[other].kind == "stdlib")
 
     def of(self, plugin: str) -> tuple[tuple[ModuleWeight, Kind, bool], ...]:
         """What `plugin` uses: the weight, the kind, and whether others use it too."""

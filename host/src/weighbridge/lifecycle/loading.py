@@ -32,8 +32,11 @@ from ..discovery.metadata import normalize
 from ..hooks import Hooks
 from ..leases.capabilities import CapabilityRegistry, OwnedCapabilities
 from ..leases.schedule import Scheduler
+from ..reclaim.belongings import Belongings
 from ..reclaim.drop import drop_modules
+from ..reclaim.snapshot import Change, Snapshot
 from ..reclaim.threads import stack, stop_threads, stray_threads
+from ..reclaim.ties.catalogue import cut_ties, wanted
 from ..reclaim.watch import namespaces
 from .context import HostContext, frozen_settings
 from .plugin import Plugin
@@ -56,7 +59,14 @@ class _Progress:
     step: str = "import"
     import_seconds: float = 0.0
     threads_before: list[threading.Thread] = attrs.field(factory=threading.enumerate)
+    snapshot: Snapshot | None = None
+    """Of the standard library, from before the load; dropped as soon as it was compared."""
     tasks_before: Tasks = attrs.field(factory=Tasks.now)
+
+    def differences(self) -> tuple[Change, ...]:
+        """What the load has changed in the standard library, by the snapshot, which goes."""
+        snapshot, self.snapshot = self.snapshot, None
+        return snapshot.differences() if snapshot is not None else ()
 
 
 @attrs.define
@@ -110,11 +120,13 @@ class Loader:
     def _weigh(self, plugin: Plugin, progress: _Progress, recorder: ImportRecorder) -> None:
         resident = self.memory.resident_bytes()
         with self.meter.gate(), recorder:
+            progress.snapshot = Snapshot.take()
             start = read()
             run_tagged(plugin.name, lambda: self._take_steps(plugin, progress))
             progress.step = "account"
             gc.collect()
             end = read()
+            plugin.patches = progress.differences()
             self._enter(plugin, progress, recorder)
         plugin.traced_since_load = traced_bytes() is not None
         if not plugin.traced_since_load and end.traced_bytes is not None:

@@ -223,7 +223,7 @@ class AuditHooks(Tie):
     def holds(self, belongings: Belongings) -> Iterator[Hold]:
         """An event of our own is raised, and the functions of the plugin's that it calls are the hooks."""
         candidates = {id(function.__code__): function for function in belongings.functions if _takes_event(function)}
-        if not candidates:
+        if not candidates or sys.getprofile() is not None:  # not in the way of somebody's profiler
             return
         for code in _called_by_audit(candidates, belongings):
             note = "an audit hook cannot be removed before the process ends"
@@ -252,7 +252,6 @@ def _called_by_audit(candidates: Mapping[int, FunctionType], belongings: Belongi
         if event == "call" and id(frame.f_code) in candidates:
             called.add(id(frame.f_code))
 
-    previous = sys.getprofile()
     with (
         _traceable(candidates.values(), belongings),
         suppress(Exception),
@@ -261,7 +260,7 @@ def _called_by_audit(candidates: Mapping[int, FunctionType], belongings: Belongi
             sys.setprofile(profile)
             sys.audit(_EVENT)
         finally:
-            sys.setprofile(previous)
+            sys.setprofile(None)
     return called
 
 

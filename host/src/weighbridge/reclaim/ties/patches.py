@@ -126,8 +126,8 @@ def _in_classes(belongings: Belongings) -> _Items:
     """The same, of classes."""
     patched, scan = mocked(), _Scan(belongings)
     for cls in belongings.heap[type]:
-        if belongings.is_code(cls) or cls is type:
-            continue
+        if belongings.is_code(cls) or cls is type or "<locals>" in qualified(cls):
+            continue  # one that a function makes, such as ctypes' function types, is not patched but made like that
         for attribute, value in scan.mine(type.__dict__["__dict__"].__get__(cls)):
             if (id(cls), attribute) in patched:
                 continue
