@@ -5,8 +5,9 @@
 
 Naive is what is usually done: drop the modules from ``sys.modules`` and collect. Ours cuts the ties first, and a second
 time if something is left. Both go through the same host, with dependencies that nobody else uses, and are weighed in
-the same way: the share of the traced bytes of the import (its own modules and those of its dependencies) that came back.
-Modules of the standard library that it needs are imported beforehand: a first run says which. Goals: no survivor, and at least 95 %, for whatever is pure Python.
+the same way: the share of the traced bytes of the import (its own modules and those of its dependencies) that came
+back. Modules of the standard library that it needs are imported beforehand: a first run says which. Goals: no survivor,
+and at least 95 %, for whatever is pure Python.
 """
 
 from __future__ import annotations
@@ -131,7 +132,9 @@ def unload(package: str, cut: Any, stdlib: str) -> dict[str, Any]:
         "held_by": dict(sorted(holders.items(), key=lambda item: -item[1])),
         "ties": ties,
         "kept": receipt.modules_kept,
-        "left": [f"{one.tie}: {one.place} holds {one.held}: {one.note}" for one in receipt.ties if one.outcome != "cut"],
+        "left": [
+            f"{one.tie}: {one.place} holds {one.held}: {one.note}" for one in receipt.ties if one.outcome != "cut"
+        ],
         "steps": {step.name: round(step.seconds, 4) for step in receipt.steps},
         "failures": receipt.failures,
     }

@@ -40,7 +40,9 @@ def main(file: Path, cut: Any, names: list[str]) -> dict[str, Any]:
             "ties": sorted({one.tie for one in receipt.ties}),
             "outcomes": sorted({one.outcome for one in receipt.ties}),
             "findings": [f"{one.tie}: {one.place} holds {one.held} ({one.outcome} {one.note})" for one in receipt.ties],
-            "survivors": [f"{one.kind} {one.name} <- {' <- '.join(one.chain)} [{one.tie}]" for one in receipt.survivors],
+            "survivors": [
+                f"{one.kind} {one.name} <- {' <- '.join(one.chain)} [{one.tie}]" for one in receipt.survivors
+            ],
             "failures": list(receipt.failures),
             "before": before,
             "after": bystander.intact() if bystander else True,

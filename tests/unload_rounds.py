@@ -20,6 +20,8 @@ import psutil
 from weighbridge.host import Host
 
 WARM_UP: Final = 5
+INTERNED: Final = 90_000
+"""The interpreter's table of names doubles now and then, and never shrinks: it is made big beforehand."""
 SOURCE: Final = "import os\n\n\ndef f(a, b=[]):\n    for i in range(3):\n        print(i, a, b)\n"
 
 
@@ -41,7 +43,9 @@ def use_mccabe() -> object:
 def use_markdown() -> object:
     """Convert a table."""
     markdown: Any = sys.modules["markdown"]
-    return markdown.markdown("a | b\n--|--\n1 | 2\n", extensions=[sys.modules["markdown.extensions.tables"].TableExtension()])
+    return markdown.markdown(
+        "a | b\n--|--\n1 | 2\n", extensions=[sys.modules["markdown.extensions.tables"].TableExtension()]
+    )
 
 
 def use_lantern(host: Host) -> object:
@@ -54,6 +58,8 @@ USES: Final[dict[str, Callable[[], object]]] = {"B": use_bugbear, "C90": use_mcc
 
 def main(group: str, name: str, rounds: int) -> dict[str, Any]:
     """Figures of the process after each of the rounds, the first ones left out."""
+    for number in range(INTERNED):
+        sys.intern(f"name {number} of nobody's")
     tracemalloc.start(1)
     host = Host(group=group)
     process = psutil.Process()

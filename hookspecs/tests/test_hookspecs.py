@@ -26,6 +26,7 @@ ARGUMENTS: Final = {
     "weighbridge_adjust": ("request",),
     "weighbridge_admit": ("request",),
     "weighbridge_activate": (),
+    "weighbridge_veto_unload": ("plugin", "reason"),
     "weighbridge_deactivate": ("reason",),
     "weighbridge_release_memory": ("request",),
     "weighbridge_report_memory": (),

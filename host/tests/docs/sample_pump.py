@@ -10,6 +10,7 @@ class Pump:
     def __init__(self, context: PluginContext) -> None:
         self._context = context
         self.strokes = 0
+        self.is_stroking = False
 
     @hookimpl
     def weighbridge_activate(self) -> None:
@@ -29,5 +30,11 @@ class Pump:
     @hookimpl
     def weighbridge_capabilities(self, registry: Capabilities) -> None:
         registry.register("water-pressure", self.stroke, evidence="the gauge answered", details={"unit": "bar"})
+
+    # end snippet
+    # snippet: veto
+    @hookimpl
+    def weighbridge_veto_unload(self, plugin: str, reason: str) -> str | None:
+        return "a stroke is half done" if plugin == "pump" and self.is_stroking else None
 
     # end snippet

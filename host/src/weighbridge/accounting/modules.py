@@ -16,7 +16,7 @@ from .compiled import is_extension
 from .departure import DECLARED, Departure, Idle, Stay, staying
 from .imports import ModuleWeight
 from .ownership import Kind, Ownership, classify
-from .references import is_module, referenced, real_name
+from .references import is_module, real_name, referenced
 from .tasks import Tasks
 
 __all__ = ["Departure", "ModuleBooks", "Split", "is_module", "referenced"]

@@ -71,7 +71,9 @@ class Bookkeeper:
         traced = plugin.weighing.traced_bytes if plugin.weighing else None
         own = None if traced is None else traced - split.shared_brought_bytes - split.stdlib_bytes + split.adopted_bytes
         # what the standard library took for its own modules stands on a line of its own
-        live = attribution.by_plugin.get(plugin.name, 0) - split.stdlib_bytes - split.left_bytes if attribution else None
+        live = (
+            attribution.by_plugin.get(plugin.name, 0) - split.stdlib_bytes - split.left_bytes if attribution else None
+        )
         # one that was dismissed cannot be asked: its last report stands
         dismissed = plugin.state is State.FAILED
         reported = plugin.reported_bytes if dismissed else self.hooks.report_memory(plugin.name)

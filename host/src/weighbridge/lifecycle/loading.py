@@ -32,11 +32,9 @@ from ..discovery.metadata import normalize
 from ..hooks import Hooks
 from ..leases.capabilities import CapabilityRegistry, OwnedCapabilities
 from ..leases.schedule import Scheduler
-from ..reclaim.belongings import Belongings
 from ..reclaim.drop import drop_modules
 from ..reclaim.snapshot import Change, Snapshot
 from ..reclaim.threads import stack, stop_threads, stray_threads
-from ..reclaim.ties.catalogue import cut_ties, wanted
 from ..reclaim.watch import namespaces
 from .context import HostContext, frozen_settings
 from .plugin import Plugin
@@ -107,7 +105,7 @@ class Loader:
         plugin.renew()
         plugin.own = own_package(plugin.module)
         _look_at_folders()
-        progress, recorder = _Progress(), ImportRecorder()
+        progress, recorder = _Progress(snapshot=Snapshot.take()), ImportRecorder()
         gc.collect()  # or older garbage that goes meanwhile would count in the plugin's favour
         try:
             failure = _attempt(lambda: self._weigh(plugin, progress, recorder))
@@ -120,7 +118,6 @@ class Loader:
     def _weigh(self, plugin: Plugin, progress: _Progress, recorder: ImportRecorder) -> None:
         resident = self.memory.resident_bytes()
         with self.meter.gate(), recorder:
-            progress.snapshot = Snapshot.take()
             start = read()
             run_tagged(plugin.name, lambda: self._take_steps(plugin, progress))
             progress.step = "account"

@@ -68,9 +68,7 @@ class Unloader:
         with course.step("threads"):
             course.watched.extend(self._stop_strays(spaces, course))
         with course.step("unregister"):
-            course.departure = self.books.leave(
-                plugin.name, dependencies=wish.dependencies, drop=plugin.is_unloadable
-            )
+            course.departure = self.books.leave(plugin.name, dependencies=wish.dependencies, drop=plugin.is_unloadable)
         with course.step("cut"):
             self._cut(plugin, course)
         with course.step("drop"):

@@ -7,7 +7,6 @@ one of its hooks that had already taken its list of implementations and may come
 
 from __future__ import annotations
 
-import gc
 import sys
 import threading
 import time
@@ -17,6 +16,7 @@ from typing import Final
 
 import pluggy
 
+from .heap import gather
 from .threads import began_in, stack
 
 _FIRST_PAUSE: Final = 0.0005
@@ -96,14 +96,11 @@ class Drain:
         """Coroutines of the plugin that have begun and not ended. Looked for only where asyncio or the like is used."""
         if "asyncio" not in sys.modules and "trio" not in sys.modules:
             return
-        for thing in gc.get_objects():
-            kind = type(thing)  # both kinds are final; ``isinstance`` would ask every object for its class
-            if kind is CoroutineType:
-                frame, begun = thing.cr_frame, thing.cr_await is not None or thing.cr_running
-            elif kind is AsyncGeneratorType:
-                frame, begun = thing.ag_frame, thing.ag_await is not None or thing.ag_running
-            else:
-                continue
+        found = gather((CoroutineType, AsyncGeneratorType))  # both kinds are final
+        every = [(thing, thing.cr_frame, thing.cr_await, thing.cr_running) for thing in found[CoroutineType]]
+        every += [(thing, thing.ag_frame, thing.ag_await, thing.ag_running) for thing in found[AsyncGeneratorType]]
+        for thing, frame, awaited, running in every:
+            begun = awaited is not None or running
             if begun and frame is not None and id(frame.f_globals) in self._namespaces:
                 yield thing.__qualname__, _place(frame)
 

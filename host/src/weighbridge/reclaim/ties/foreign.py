@@ -159,7 +159,8 @@ def _names(module: Any, belongings: Belongings) -> bool:
 
 
 def _write_elsewhere(module: Any) -> None:
-    if sys.__stderr__ is None:
+    stream = vars(sys).get("__stderr__")
+    if stream is None:
         module.disable()
     else:
-        module.enable(sys.__stderr__)
+        module.enable(stream)

@@ -26,10 +26,12 @@ class Overloads(Tie):
 
 
 class TypingCaches(Tie):
-    """``typing`` keeps a list of functions that empty the caches of its generic classes; typing_extensions adds to it."""
+    """``typing`` lists functions that empty the caches of its generic classes; typing_extensions adds to it."""
 
     name = "typing cache"
-    sentence = "typing keeps a list of functions that empty caches, and a library such as typing_extensions added its own"
+    sentence = (
+        "typing keeps a list of functions that empty caches, and a library such as typing_extensions added its own"
+    )
 
     def holds(self, belongings: Belongings) -> Iterator[Hold]:
         """Entries of ``typing._cleanups`` that empty a cache of the plugin's."""

@@ -24,11 +24,13 @@ class Registries(Tie):
     """An entry in a list, a set or a dictionary of a library that the plugin uses and that stays."""
 
     name = "registry of a library"
-    sentence = "a library that others use has a registry into which the plugin put something; it should take it out again"
+    sentence = (
+        "a library that others use has a registry into which the plugin put something; take it out again"
+    )
     safe = False  # somebody may be going along the registry just now, or count on the places of its entries
 
     def holds(self, belongings: Belongings) -> Iterator[Hold]:
-        """Those in modules that the plugin's modules refer to, the standard library's left out: these have their own."""
+        """Those in modules that the plugin's modules refer to, not the standard library's: these have their own."""
         names = {name for module in belongings.modules for name in referenced(module)} - belongings.names
         strangers = {name for name in names if name.partition(".")[0] not in _PARENTS}
         walk = _Walk(belongings, frozenset(strangers))

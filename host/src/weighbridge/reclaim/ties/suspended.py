@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from functools import partial
 from types import AsyncGeneratorType, TracebackType
 from typing import Any
@@ -68,6 +69,11 @@ def _shorten(error: BaseException, belongings: Belongings) -> None:
         BaseException.__dict__["__traceback__"].__set__(error, None)
     else:
         last.tb_next = None
+    for step in _steps(error):
+        # the loop of a hook call has the plugin's implementation in a local variable
+        if str(step.tb_frame.f_globals.get("__name__")).partition(".")[0] == "pluggy":
+            with suppress(RuntimeError):  # it is still running
+                step.tb_frame.clear()
 
 
 class Suspended(Tie):
