@@ -41,7 +41,7 @@ GROUP = "commands"  # nothing that is installed is in it
 MANIFEST = '[plugin]\nsummary = "Lifts"\n[memory]\nload = "1 MiB"\npeak = "2 MiB"\n'
 SOUND = "class Plugin:\n    def __init__(self, context):\n        self.settings = dict(context.settings)\n"
 FOREIGN = "class Plugin:\n    pass\n"
-STUBBORN = "import logging\nclass Plugin:\n    pass\nlogging.root.filters.append(Plugin)\n"
+STUBBORN = "import logging\nclass Plugin:\n    pass\nlogging.root.moth = Plugin\n"
 
 Command: TypeAlias = Callable[..., int]
 
@@ -67,7 +67,7 @@ Run: TypeAlias = Callable[..., Output]
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of plugins that is on ``sys.path``; what they hang on the root logger goes with the test."""
-    monkeypatch.setattr(logging.root, "filters", [])
+    monkeypatch.setattr(logging.root, "moth", None, raising=False)
     monkeypatch.setenv("WEIGHBRIDGE_CACHE", str(tmp_path / "cache"))
     for name in ("WEIGHBRIDGE_CEILING", "WEIGHBRIDGE_DISABLED_PLUGINS"):
         monkeypatch.delenv(name, raising=False)
@@ -230,7 +230,7 @@ def test_run_shows_the_receipt_of_a_plugin_that_was_stranded(site: Path, run: Ru
     done = run("run", "--once", "--group", GROUP)
     assert done.code == 1
     assert "moth    stranded" in done.out
-    assert done.lines[-1].startswith("moth: class weighbridge_moth.Plugin <- logging.RootLogger.filters[")
+    assert done.lines[-1].startswith("moth: class weighbridge_moth.Plugin <- logging.RootLogger.moth")
     assert done.lines[-1].endswith("<- logging.root <- module logging")
 
 

@@ -180,7 +180,10 @@ def test_dependencies_that_were_to_stay_are_named_with_the_reason(site: Path, ru
     assert len(run("crane").out.splitlines()) == 1
     done = run("crane", "--keep-dependencies")
     assert done.code == 0
-    assert done.out.splitlines()[2:] == ["what stays                 why", "module weighbridge_helper  dependency"]
+    assert done.out.splitlines()[2:] == [
+        "what stays                 why",
+        "module weighbridge_helper  dependency: dependencies were not asked to go",
+    ]
 
 
 def test_a_plugin_that_fails_is_no_explanation(site: Path, run: Run) -> None:

@@ -10,7 +10,7 @@ from weighbridge_hookspecs import PluginContext
 # snippet: moth
 class Moth:
     def __init__(self, context: PluginContext) -> None:
-        logging.getLogger().addHandler(Dust())
+        vars(logging.getLogger())["dust"] = Dust()
 
 
 class Dust(logging.Handler):

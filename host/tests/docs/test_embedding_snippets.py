@@ -223,10 +223,7 @@ def test_stranded(install: TemporaryPlugin) -> None:
         [dust] = [one for one in receipt.survivors if one.kind == "class" and one.name.endswith("Dust")]
         assert dust.tie == "logging.root"
 
-        root = logging.getLogger()
-        for handler in [one for one in root.handlers if type(one).__name__ == "Dust"]:
-            root.removeHandler(handler)  # somebody reads the tie, and cuts it
-        del handler
+        del vars(logging.getLogger())["dust"]  # somebody reads the tie, and cuts it
         assert host.look_again() == ("moth",)
         # end snippet
 

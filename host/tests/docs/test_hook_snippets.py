@@ -14,6 +14,7 @@ from weighbridge_hookspecs import (
     Event,
     Refused,
     ReleaseRequest,
+    UnloadRefused,
     Verdict,
     hookimpl,
 )
@@ -184,6 +185,21 @@ def test_activation_and_deactivation_frame_the_work(
     assert "stopped after 0 strokes: the well is dry" in caplog.text
     assert receipt.leases_revoked == {"capability": 1, "log": 1, "timer": 1}
     assert "water-pressure" not in weighbridge_host.capabilities
+
+
+def test_an_unload_is_refused_while_somebody_objects(
+    weighbridge_host: IsolatedHost, temporary_plugin: TemporaryPlugin
+) -> None:
+    """The plugin says why, and can be unloaded when it has nothing to say any more."""
+    temporary_plugin("pump", sample("pump"), attribute="Pump")
+    weighbridge_host.load("pump")
+    pump = weighbridge_host.hook.weighbridge_veto_unload.get_hookimpls()[0].plugin
+    pump.is_stroking = True
+    with pytest.raises(UnloadRefused, match="a stroke is half done"):
+        weighbridge_host.unload("pump")
+    pump.is_stroking = False
+    del pump
+    assert weighbridge_host.unload("pump").state == "unloaded"
 
 
 def test_capability_is_described_with_evidence(

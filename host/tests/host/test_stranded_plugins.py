@@ -123,9 +123,12 @@ def test_a_plugin_may_say_that_it_can_never_go(
     receipt = weighbridge_host.unload("kept")
     assert receipt.state == "stranded"
     assert [(one.kind, one.name, one.tie) for one in receipt.survivors] == [
-        ("module", package, "its manifest says that it cannot be unloaded before the process ends")
+        ("module", package, "declared: its manifest says that it cannot be unloaded before the process ends")
     ]
-    assert (receipt.modules_dropped, receipt.modules_kept) == (0, (f"{package} (declared)",))
+    assert (receipt.modules_dropped, receipt.modules_kept) == (
+        0,
+        (f"{package} (declared: its manifest says that it cannot be unloaded before the process ends)",),
+    )
     assert sys.modules[package] is module
     assert weighbridge_host.look_again() == ()
     assert weighbridge_host.accounts().stranded_bytes > 0

@@ -24,9 +24,7 @@ class Registries(Tie):
     """An entry in a list, a set or a dictionary of a library that the plugin uses and that stays."""
 
     name = "registry of a library"
-    sentence = (
-        "a library that others use has a registry into which the plugin put something; take it out again"
-    )
+    sentence = "a library that others use has a registry into which the plugin put something; take it out again"
     safe = False  # somebody may be going along the registry just now, or count on the places of its entries
 
     def holds(self, belongings: Belongings) -> Iterator[Hold]:
