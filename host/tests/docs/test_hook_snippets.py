@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import attrs
 import pytest
@@ -193,7 +194,7 @@ def test_an_unload_is_refused_while_somebody_objects(
     """The plugin says why, and can be unloaded when it has nothing to say any more."""
     temporary_plugin("pump", sample("pump"), attribute="Pump")
     weighbridge_host.load("pump")
-    pump = weighbridge_host.hook.weighbridge_veto_unload.get_hookimpls()[0].plugin
+    pump: Any = weighbridge_host.hook.weighbridge_veto_unload.get_hookimpls()[0].plugin
     pump.is_stroking = True
     with pytest.raises(UnloadRefused, match="a stroke is half done"):
         weighbridge_host.unload("pump")
