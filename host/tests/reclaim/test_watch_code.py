@@ -250,3 +250,23 @@ def test_twenty_rounds_of_watching_leave_nothing(define: Define) -> None:
         come_and_go()
     assert reference() is None
     assert len(gc.get_objects()) - before < 10
+
+
+def test_a_function_of_a_library_is_not_watched_though_it_bears_the_name_of_the_module(define: Define) -> None:
+    """Attrs puts its ``evolve`` into each class on Python 3.13, and gives it the name of the class's module."""
+    library = define("library", "def evolve(thing): pass")
+    lamp = define("lamp", "import attrs, library\n@attrs.define\nclass Lamp:\n    x: int = 0\n    put = library.evolve")
+    vars(library)["evolve"].__module__ = "lamp"
+    found = [one.reference() for one in watch_code(["lamp"]) if one.kind == "function"]
+    assert vars(library)["evolve"] not in found
+    assert vars(lamp.Lamp)["__init__"] in found
+    assert vars(sys.modules["attr._make"])["evolve"] not in found
+
+
+def test_a_copy_of_a_module_is_told_from_the_module(define: Define) -> None:
+    """A plugin that loads a library for itself, under another name, takes its own copy's classes along and no others."""
+    library = define("library", SOURCE)
+    copy = define("lamp_library", SOURCE.replace("class Lamp", "__name__ = 'library'\nclass Lamp", 1))
+    found = [one.reference() for one in watch_code(["lamp_library"])]
+    assert copy.Lamp in found
+    assert library.Lamp not in found

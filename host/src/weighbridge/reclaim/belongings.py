@@ -73,7 +73,8 @@ class Belongings:
         frozen = list(_frozen(modules, wanted, heap)) if gc.get_freeze_count() else []
         for one in frozen:
             heap[FunctionType if type(one) is FunctionType else type].append(one)
-        classes = [one for one in heap[type] if _is_of(one, wanted, spaces)]
+        homes = wanted | {str(namespace_of(module).get("__name__")) for module in modules}
+        classes = [one for one in heap[type] if defined_in(one) in homes and _is_of(one, wanted, spaces)]
         # by its globals: attrs writes the module of the last class into a function that all classes share
         functions = {id(one): one for one in heap[FunctionType] if id(one.__globals__) in spaces}
         functions |= {id(one): one for one in _written_for(classes, wanted)}
@@ -141,14 +142,16 @@ class Belongings:
 
 
 def _is_of(cls: type, names: frozenset[str], spaces: set[int]) -> bool:
-    """By the name of its module, and not of an earlier generation: that has functions with other globals."""
+    """By the globals of its functions, which tell generations and copies of a module apart; or by the module's name.
+
+    A copy that was loaded beside the original has its name:
+    https://docs.python.org/3/library/importlib.html#importlib.util.module_from_spec
+    """
     home = defined_in(cls)
-    if home not in names:
-        return False
     for value in list(type.__dict__["__dict__"].__get__(cls).values()):
         if type(value) is FunctionType and value.__globals__.get("__name__") == home:
             return id(value.__globals__) in spaces
-    return True
+    return home in names
 
 
 def _frozen(
@@ -172,11 +175,20 @@ def _frozen(
 
 
 def _written_for(classes: Iterable[type], names: frozenset[str]) -> Iterator[FunctionType]:
-    """Functions that attrs or namedtuple wrote for one of the classes: they have namespaces of their own."""
+    """Functions that attrs or namedtuple wrote for one of the classes: they have namespaces of their own.
+
+    A function of a module that stays is not one of them, even if it bears the name of the plugin's module: attrs gives
+    its ``evolve`` that of each class in turn, https://github.com/python-attrs/attrs/blob/main/src/attr/_make.py.
+    """
     for cls in classes:
         for value in list(type.__dict__["__dict__"].__get__(cls).values()):
-            if type(value) is FunctionType and value.__module__ in names:
+            if type(value) is FunctionType and value.__module__ in names and not _is_in_module(value):
                 yield value
+
+
+def _is_in_module(function: FunctionType) -> bool:
+    home = function.__globals__.get("__name__")
+    return type(home) is str and namespace_of(sys.modules.get(home)) is function.__globals__
 
 
 _PARTS: Final = ("__origin__", "__args__", "__bound__", "__constraints__", "__metadata__", "__supertype__")
