@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from ..accounting.modules import is_module
 from .heap import gather
-from .names import SUSPENDED, defined_in, namespace_of
+from .names import SUSPENDED, defined_in, namespace_of, stored
 from .watch import Watched, watch
 
 _DEPTH: Final = 6
@@ -134,10 +134,9 @@ class Belongings:
 
     def _owns_annotation(self, thing: Any, depth: int) -> bool:
         """Aliases, unions, type variables: made of the plugin's types, or made in its modules."""
-        attributes = namespace_of(thing)
-        if attributes.get("__module__") in self.names:
+        if _part(thing, "__module__") in self.names:
             return True
-        inside = (getattr(thing, name, None) for name in _PARTS)
+        inside = (_part(thing, name) for name in _PARTS)
         return any(self._owns(inner, depth - 1) for inner in inside if inner is not None)
 
 
@@ -194,22 +193,22 @@ def _is_in_module(function: FunctionType) -> bool:
 _PARTS: Final = ("__origin__", "__args__", "__bound__", "__constraints__", "__metadata__", "__supertype__")
 
 
+def _part(annotation: Any, name: str) -> Any:
+    """An attribute of an annotation, past its ``__getattr__`` and its ``__dict__``: asking for that makes one."""
+    try:
+        return object.__getattribute__(annotation, name)
+    except AttributeError:
+        return None
+
+
 def _contents(function: FunctionType) -> Iterable[object]:
     for cell in function.__closure__ or ():
         try:
             yield cell.cell_contents
         except ValueError:
             continue
-    yield _wrapped(function)
+    yield stored(function, "__wrapped__")
     yield from function.__defaults__ or ()
-
-
-def _wrapped(function: FunctionType) -> object:
-    """What ``functools.wraps`` left. Not by its ``__dict__``: asking for that makes one, for thousands of functions."""
-    for held in gc.get_referents(function):
-        if type(held) is dict and held is not function.__globals__ and "__wrapped__" in held:
-            return held["__wrapped__"]
-    return None
 
 
 def _frames(trace: types.TracebackType) -> Iterable[object]:

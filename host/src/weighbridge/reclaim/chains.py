@@ -33,6 +33,7 @@ from .names import CONTAINERS, SUSPENDED, name_of, namespace_of, short
 from .threads import stack
 
 _DEPTH: Final = 20
+"""A longer chain tells a person nothing."""
 _CROWD: Final = 200
 """``gc.get_referrers`` compares every reference on the heap with every object of a level; with more objects a search
 from the roots is quicker, and it can be broken off."""
@@ -235,16 +236,13 @@ class _FromRoots(_Search):
     def run(self) -> None:
         """Search until all is found, nothing is left to look at, or a limit is reached."""
         begin = 0
-        for _ in range(_DEPTH):
-            end = len(self._seen)
-            if begin == end:
-                self.exhausted = True
-                return
+        while (end := len(self._seen)) > begin:
             for start in range(begin, end, _STRIDE):
                 if self._is_late() or len(self._seen) > _MOST or not self._missing:
                     return
                 self._look_at(start, min(end, start + _STRIDE))
             begin = end
+        self.exhausted = True
 
     def _look_at(self, begin: int, end: int) -> None:
         """What a part of the things that were seen hold themselves. Names of the loop are local, for it is long."""
@@ -263,12 +261,19 @@ class _FromRoots(_Search):
                     self._places[key] = len(seen) - 1
 
     def way(self, thing: object) -> list[Any]:
-        """From one target to its root; only itself if none was found."""
+        """From one target to its root; only itself if none was found, or only one that is too far."""
         way = [thing]
         place = self._places.get(id(thing), -1)
         while place >= 0 and (place := self._holders[place]) >= 0:
             way.append(self._seen[place])
+            if len(way) > _DEPTH:
+                return [thing]
         return way
+
+    def chain(self, thing: object) -> Chain:
+        """As for every search; what was seen is held by somebody, however far that is."""
+        found = super().chain(thing)
+        return TOO_FAR if found is NOBODY and id(thing) in self._places else found
 
 
 def _held_by_running_frames() -> dict[int, list[FrameType]]:

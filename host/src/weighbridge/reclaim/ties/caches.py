@@ -12,7 +12,7 @@ from types import CodeType, FunctionType
 from typing import Any, Final
 
 from ..belongings import LRU, Belongings
-from ..names import name_of, namespace_of, short
+from ..names import name_of, namespace_of, short, stored
 from .tie import Hold, Tie
 
 
@@ -122,7 +122,7 @@ class Dispatchers(Tie):
         """An entry for each type; the weak cache of decisions is emptied with it."""
         space = vars(functools)
         for function in belongings.heap[FunctionType]:
-            if function.__globals__ is not space or "registry" not in namespace_of(function) or function in belongings:
+            if function.__globals__ is not space or stored(function, "registry") is None or function in belongings:
                 continue
             registry = next((one for one in gc.get_referents(function.registry) if type(one) is dict), {})
             for cls, implementation in list(registry.items()):
