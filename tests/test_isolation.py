@@ -99,7 +99,8 @@ def test_an_object_that_lies_comes_and_goes_like_any_other(
         assert states(host)["liar"] == "failed"
     else:
         assert trade(host) == ["liar buys tea", "trader buys tea"]
-        assert host.unload("liar").state == "unloaded"
+        receipt = host.unload("liar")
+        assert receipt.state == "unloaded", receipt.survivors
     assert package not in sys.modules
     assert trade(host) == ["trader buys tea"]
 
@@ -225,7 +226,8 @@ def test_a_module_that_lies_comes_and_goes_like_any_other(
     assert "could not be undone" not in outcome.reason
     if outcome.state == "active":
         assert host.accounts().plugins
-        assert host.unload("liar").state == "unloaded"
+        receipt = host.unload("liar")
+        assert receipt.state == "unloaded", receipt.survivors
     assert set(sys.modules) - before == set()
     host.load("trader")
     assert host.unload("trader", dependencies=True).state == "unloaded"
