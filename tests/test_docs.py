@@ -30,8 +30,10 @@ from weighbridge.lifecycle.context import HostContext
 from weighbridge.lifecycle.states import TRANSITIONS, State
 from weighbridge.pressure import Reaction
 from weighbridge.reclaim.receipt import Step
+from weighbridge.reclaim.ties.catalogue import TIES
+from weighbridge.reclaim.ties.tie import Finding as TieFinding
 from weighbridge.weighing.records import Check as PluginCheck
-from weighbridge.weighing.records import Finding, Weighing
+from weighbridge.weighing.records import Explanation, Finding, Weighing
 
 pytestmark = pytest.mark.checkout
 
@@ -50,7 +52,8 @@ LOCAL: Final = re.compile(r"(?<![\w.])/(?:work|root|home|tmp|Users)/")
 # Which page says what the fields of a record mean, each under a heading with the record's name.
 RECORDS: Final[dict[str, tuple[type, ...]]] = {
     "docs/accounting.md": (LoadWeighing, Account, Statement, Receipt, Survivor, Step, Weighing, Weight, Reaction),
-    "docs/operating.md": (PluginCheck, Finding),
+    "docs/operating.md": (Explanation, PluginCheck, Finding),
+    "docs/ties.md": (TieFinding,),
     "docs/services/budget.md": (BudgetView,),
 }
 
@@ -350,6 +353,45 @@ def check_manifest(tree: Path) -> Iterator[str]:
     yield from (f"{page}: there is no key {key}" for key in sorted(rows - keys))
 
 
+def check_ties(tree: Path) -> Iterator[str]:
+    page = "docs/ties.md"
+    table = [line for line in section(read(tree, page), "The catalogue").splitlines() if line.startswith("| `")]
+    wanted = catalogue()
+    yield from (f"{page}: the catalogue has to have the row\n{row}" for row in wanted if row not in table)
+    yield from (f"{page}: the code has no tie like this: {row}" for row in table if row not in wanted)
+    if sorted(table) == sorted(wanted) and table != wanted:
+        yield f"{page}: the ties are not in the order in which they are cut"
+
+
+def catalogue() -> list[str]:
+    """The rows of the table of ties, as the classes have it."""
+    return [f"| `{tie.name}` | {tie.sentence} | {'yes' if tie.safe else 'no'} |" for tie in TIES]
+
+
+def check_what_cannot_be_cut(tree: Path) -> Iterator[str]:
+    page = "docs/ties.md"
+    rows = re.findall(r"^\| `([^`]+)` \| ", section(read(tree, page), "What cannot be cut"), re.MULTILINE)
+    for path in sorted((tree / "tests/plugins").glob("*.py")):
+        for name in names_of_lasting_ties(path.read_text(encoding="utf-8")):
+            if name not in rows:
+                yield f"{page}: {name} cannot be cut, as {path.name} shows, and the page does not say so"
+    known = {tie.name for tie in TIES}
+    yield from (f"{page}: there is no tie {name}" for name in rows if name not in known)
+
+
+def names_of_lasting_ties(source: str) -> list[str]:
+    """What a planted plugin claims to be held by although everything is cut."""
+    constants = {
+        node.targets[0].id: node.value
+        for node in ast.parse(source).body
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
+    }
+    if "STRANDED" not in constants or not ast.literal_eval(constants["STRANDED"]):
+        return []
+    tie = ast.literal_eval(constants["TIE"])
+    return [tie] if isinstance(tie, str) else list(tie)
+
+
 def check_local_paths(tree: Path) -> Iterator[str]:
     for page in pages(tree):
         for number, line in enumerate(read(tree, page).splitlines(), 1):
@@ -371,6 +413,8 @@ CHECKS: Final[list[Check]] = [
     check_commands,
     check_settings,
     check_manifest,
+    check_ties,
+    check_what_cannot_be_cut,
     check_local_paths,
 ]
 
@@ -422,6 +466,11 @@ def forget_a_hook(tree: Path) -> None:
             path.write_text(text.replace("def weighbridge_scalable(", "def scalable("), encoding="utf-8")
 
 
+def move_the_first_tie_down(tree: Path) -> None:
+    first, second = catalogue()[:2]
+    swap("docs/ties.md", f"{first}\n{second}\n", f"{second}\n{first}\n")(tree)
+
+
 PUMP: Final = "host/tests/docs/sample_pump.py"
 ADMIT: Final = "docs/hooks/weighbridge_admit.md"
 RUN: Final = "\n```console\n$ {}\n```\n"
@@ -468,6 +517,22 @@ BROKEN: Final[list[tuple[Check, Callable[[Path], None], str]]] = [
     (check_settings, swap("docs/operating.md", "| 130 |", "| 131 |"), "the exit code 130 is missing"),
     (check_manifest, swap("docs/authoring.md", "| `plugin.after` |", "| `plugin.before` |"), "plugin.after has no row"),
     (check_manifest, swap("docs/authoring.md", "| `plugin.after` |", "| `plugin.before` |"), "no key plugin.before"),
+    (check_records, swap("docs/operating.md", "| `undrawn` |", "| |"), "Explanation.undrawn is not explained"),
+    (check_records, swap("docs/ties.md", "| `outcome` |", "| |"), "Finding.outcome is not explained"),
+    (
+        check_ties,
+        swap("docs/ties.md", "| `audit hook` | sys", "| `audit` | sys"),
+        "has to have the row\n| `audit hook` |",
+    ),
+    (check_ties, swap("docs/ties.md", "| `audit hook` | sys", "| `audit` | sys"), "no tie like this: | `audit` |"),
+    (check_ties, swap("docs/ties.md", "never forgets it | yes |", "never forgets it | no |"), "| `typing overload` |"),
+    (check_ties, move_the_first_tie_down, "not in the order in which they are cut"),
+    (check_what_cannot_be_cut, swap("docs/ties.md", "| `audit hook` | Python", "| | Python"), "audit_hook.py shows"),
+    (
+        check_what_cannot_be_cut,
+        swap("docs/ties.md", "| `audit hook` | Python", "| `ear` | Python"),
+        "there is no tie ear",
+    ),
     (check_local_paths, add("docs/operating.md", "See /" + "home/me/notes."), "a path of somebody's machine"),
 ]
 
