@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -39,15 +40,12 @@ class Course:
     steps: list[Step] = attrs.field(factory=list)
     revoked: Mapping[str, int] = attrs.field(factory=dict)
     watched: list[Watched] = attrs.field(factory=list)
-    watch_bytes: int = 0
-    """What the list of what is watched weighs: the meter must not measure itself."""
-    watch_blocks: int = 0
     finalizers: bool = False
     """Whether a class of the plugin's has a ``__del__``."""
     departure: Departure = attrs.field(factory=lambda: Departure((), {}))
     findings: list[Finding] = attrs.field(factory=list)
     collections: int = 0
-    compiled_files: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
     """Where the code of the dropped modules was read from."""
     survivors: list[Survivor] = attrs.field(factory=list)
     interrupted: bool = False
@@ -74,6 +72,18 @@ class Course:
     def remaining(self, least: float = 0.0) -> float:
         """Seconds until the deadline, and `least` of them in any case."""
         return max(least, self.deadline - time.monotonic())
+
+    def own_weight(self) -> tuple[int, int]:
+        """Bytes and blocks of what is written down here: the meter must not measure itself."""
+        parts: list[object] = [self.watched, self.findings, self.steps, self.files, *self.files]
+        for one in self.watched:
+            parts += (one, one.name, one.reference)
+        for finding in self.findings:
+            parts += (finding, finding.place, finding.held, finding.note)
+        for step in self.steps:
+            parts += (step, step.seconds, *step.failures)
+        blocks = {id(part): part for part in parts}
+        return sum(map(sys.getsizeof, blocks.values())), len(blocks)
 
     def alive(self) -> list[Watched]:
         """What had to die and has not."""

@@ -117,9 +117,10 @@ class Loader:
 
     def _weigh(self, plugin: Plugin, progress: _Progress, recorder: ImportRecorder) -> None:
         resident = self.memory.resident_bytes()
-        with self.meter.gate(), recorder:
-            start = read()
-            run_tagged(plugin.name, lambda: self._take_steps(plugin, progress))
+        with self.meter.gate():
+            with recorder:
+                start = read()
+                run_tagged(plugin.name, lambda: self._take_steps(plugin, progress))
             progress.step = "account"
             gc.collect()
             end = read()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import gc
-import sys
+from collections.abc import Iterator
+from types import FunctionType, ModuleType
 
 from ..accounting.immortal import immortal_bytes
 from ..accounting.meters import read, traced_bytes
 from ..accounting.process import ProcessMemory
-from ..reclaim.ties.tie import Finding
+from ..reclaim.heap import gather
 from .course import Course
 from .plugin import Plugin
 
@@ -38,16 +39,17 @@ class Scales:
 
     def weigh_again(self, course: Course) -> None:
         """Look once more, when all is done."""
-        after, notes = read(), _size(course.findings)
-        self.objects_after = after.blocks - course.watch_blocks
+        after = read()
+        own_bytes, own_blocks = course.own_weight()
+        self.objects_after = after.blocks - own_blocks
         self.resident_after_bytes = self._memory.resident_bytes()
         weighing = self._plugin.weighing
         if weighing is not None and weighing.traced_bytes is not None:
             self.expected_bytes = max(0, weighing.traced_bytes - course.departure.excused_bytes)
             self.stdlib_bytes = course.departure.stdlib_bytes
         if self.traced_before_bytes is not None and after.traced_bytes is not None:
-            self.traced_after_bytes = after.traced_bytes - course.watch_bytes - notes
-            self.immortal_bytes = immortal_bytes(course.compiled_files)
+            self.traced_after_bytes = after.traced_bytes - own_bytes
+            self.immortal_bytes = immortal_bytes(course.files, _living)
 
     @property
     def reclaimed_bytes(self) -> int | None:
@@ -73,7 +75,6 @@ class Scales:
         return self.expected_bytes if course.alive() or stuck is None else stuck
 
 
-def _size(findings: list[Finding]) -> int:
-    """What the list of findings weighs: the meter must not measure itself."""
-    texts = {id(text): text for one in findings for text in (one.place, one.held, one.note)}
-    return sum(map(sys.getsizeof, (*findings, *texts.values())))
+def _living() -> Iterator[object]:
+    for things in gather((FunctionType, ModuleType, type)).values():
+        yield from things

@@ -15,7 +15,6 @@ from typing import Any, Final
 import attrs
 from weighbridge_hookspecs import UnloadRefused, UnloadTimeout
 
-from ..accounting.meters import read
 from ..accounting.modules import Departure, ModuleBooks
 from ..accounting.process import ProcessMemory, trim
 from ..hooks import Hooks
@@ -167,15 +166,11 @@ class Unloader:
         if not watches and course.wish.cut == "none":
             return
         belongings = Belongings.of(course.departure.dropped, wanted(), patches=plugin.patches)
-        tare = read()
         if watches:
             course.watched += [*belongings.watched(), *_watch_thing(plugin, course.departure), *plugin.tracked]
             course.finalizers = any(map(_has_finalizer, belongings.classes))
-        full = read()
-        course.watch_bytes = (full.traced_bytes or 0) - (tare.traced_bytes or 0)
-        course.watch_blocks = full.blocks - tare.blocks
-        files = (namespace_of(module).get("__cached__") for module in belongings.modules)
-        course.compiled_files = tuple(file for file in files if isinstance(file, str))
+        files = (namespace_of(module).get("__file__") for module in belongings.modules)
+        course.files = tuple(file for file in files if isinstance(file, str))
         course.findings += cut_ties(belongings, course.wish.cut)
 
     def _collect(self, plugin: Plugin, course: Course) -> None:
