@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Final, Literal, TypeAlias
 
 from ..belongings import Belongings
+from .attributes import FunctionAttributes
 from .caches import Dispatchers, LruCaches, Patterns, SourceLines
 from .children import ForkHooks, ProcessForks
 from .codings import CachedCodecs, CodecErrors, CodecSearches
@@ -135,6 +136,7 @@ TIES: Final[tuple[Tie, ...]] = (
     Tracebacks(),
     Suspended(),
     # after all ties that know a place better
+    FunctionAttributes(),
     PatchedModules(),
     PatchedClasses(),
     ModuleAttributes(),
