@@ -8,16 +8,24 @@ time if something is left. Both go through the same host, with dependencies that
 the same way: the share of the traced bytes of the import (its own modules and those of its dependencies) that came
 back. Modules of the standard library that it needs are imported beforehand: a first run says which. Goals: no survivor,
 and at least 95 %, for whatever is pure Python.
+
+A row that says ``(pure)`` is of the same installed package without the compiled modules that it can do without, as if
+it had been built on a machine without a compiler. attrs is a copy under another name, for the host has the original.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 import tempfile
+from importlib.abc import PathEntryFinder
+from importlib.machinery import SOURCE_SUFFIXES, FileFinder, SourceFileLoader
 from pathlib import Path
 from typing import Any
 
@@ -26,22 +34,34 @@ PACKAGES = {
     "rich": "rich.console rich.markdown rich.traceback rich.progress",
     "jinja2": "jinja2",
     "markdown": "markdown markdown.extensions.extra",
-    "attrs": "attrs",
+    "attrs": "copied_attrs",
     "faker": "faker",
     "pytest-mock": "pytest_mock",
     "hypothesis": "hypothesis hypothesis.strategies",
     "requests": "requests",
+    "requests (pure)": "requests",
     "mkdocs": "mkdocs.__main__ mkdocs.commands.build",
+    "mkdocs (pure)": "mkdocs.__main__ mkdocs.commands.build",
     "flake8": "flake8.main.application",
     "bugbear": "bugbear",
     "datasette": "datasette.cli",
+    "datasette (pure)": "datasette.cli",
     "sphinx": "sphinx.application",
-    "sqlalchemy": "sqlalchemy sqlalchemy.orm",
+    "sqlalchemy (pure)": "sqlalchemy sqlalchemy.orm",
     "pydantic": "pydantic pydantic.main",
     "numpy": "numpy",
 }
-ENVIRONMENT = {"sqlalchemy": {"DISABLE_SQLALCHEMY_CEXT_RUNTIME": "1"}}
-"""SQLAlchemy without its compiled modules."""
+UNCOMPILED = {
+    "requests (pure)": {"charset_normalizer"},
+    "mkdocs (pure)": {"yaml"},
+    "datasette (pure)": {"yaml", "markupsafe"},
+    "sqlalchemy (pure)": {"sqlalchemy", "engine", "sql", "util"},
+}
+"""Folders in which no compiled module is found: each of them has one in Python that does the same."""
+ABSENT = {"datasette (pure)": {"numpy"}}
+"""What is not even needed, and taken if it happens to be there."""
+COPIED = {"attrs": {"attr": "copied_attr", "attrs": "copied_attrs"}}
+"""What the host uses itself, so that a load would bring nothing, and the names of the copies that are loaded."""
 _INTERNED = 90_000
 """The interpreter's table of names doubles now and then, by up to a megabyte at once, and never shrinks: it is made big
 beforehand, or whoever comes next would pay for it."""
@@ -78,8 +98,7 @@ def main() -> None:
 def run(python: str, package: str, cut: str, stdlib: str = "") -> dict[str, Any]:
     """One unload in a fresh interpreter; with ``"list"`` only the modules of the standard library that it brings."""
     command = [python, "-X", "tracemalloc=1", __file__, "--one", package, cut, stdlib]
-    environment = os.environ | ENVIRONMENT.get(package, {})
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         return {"error": (done.stderr.strip().splitlines() or [f"exit {done.returncode}"])[-1]}
     content: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
@@ -98,9 +117,13 @@ def unload(package: str, cut: Any, stdlib: str) -> dict[str, Any]:
     for number in range(_INTERNED):
         sys.intern(f"name {number} of nobody's")
     modules = PACKAGES[package].split()
+    for name in ABSENT.get(package, ()):
+        sys.modules[name] = None  # type: ignore[assignment]  # that is how an import of it fails
+    hide_compiled(UNCOMPILED.get(package, set()))
     before = set(sys.modules)
     with tempfile.TemporaryDirectory() as folder:
         sys.path.insert(0, folder)
+        copy_packages(COPIED.get(package, {}), Path(folder))
         # a module that imports all of it and belongs to nobody, as the plugin's own package is what its modules name
         source = "".join(f"import {module}\n" for module in modules)
         write_distribution(Path(folder), "probe", source, attribute="", package="probe", group="benchmark")
@@ -140,17 +163,41 @@ def unload(package: str, cut: Any, stdlib: str) -> dict[str, Any]:
     }
 
 
+def hide_compiled(folders: set[str]) -> None:
+    """Find modules in Python only, in folders of these names."""
+    python_only = FileFinder.path_hook((SourceFileLoader, SOURCE_SUFFIXES))
+
+    def hook(folder: str) -> PathEntryFinder:
+        if Path(folder).name not in folders:
+            raise ImportError(folder)
+        return python_only(folder)
+
+    sys.path_hooks.insert(0, hook)
+
+
+def copy_packages(names: dict[str, str], folder: Path) -> None:
+    """Copy installed packages, and have them import one another under their new names."""
+    imports = re.compile(rf"^(\s*(?:from|import) )({'|'.join(names)})\b", re.MULTILINE)
+    for name, copy in names.items():
+        spec = importlib.util.find_spec(name)
+        installed = Path(str(spec and spec.origin)).parent
+        shutil.copytree(installed, folder / copy, ignore=shutil.ignore_patterns("__pycache__"))
+        for file in (folder / copy).rglob("*.py"):
+            text = file.read_text(encoding="utf-8")
+            file.write_text(imports.sub(lambda found: found[1] + names[found[2]], text), encoding="utf-8")
+
+
 def print_table(rows: list[dict[str, Any]]) -> None:
     """One line for each package and Python, and what holds the rest below it."""
-    print(f"{'':<7} {'':<12} {'':>7} {'naive':^17} {'ours':^17} {'never':>6}  what stays")
-    print(f"{'Python':<7} {'package':<12} {'weighs':>7} {'back':>6} {'alive':>10} {'back':>6} {'alive':>10} {'':>6}")
+    print(f"{'':<7} {'':<17} {'':>7} {'naive':^17} {'ours':^17} {'never':>6}  what stays")
+    print(f"{'Python':<7} {'package':<17} {'weighs':>7} {'back':>6} {'alive':>10} {'back':>6} {'alive':>10} {'':>6}")
     for row in rows:
         naive, ours = row["naive"], row["ours"]
         if "error" in naive or "error" in ours:
-            print(f"{'':<7} {row['package']:<12} {naive.get('error') or ours.get('error')}")
+            print(f"{'':<7} {row['package']:<17} {naive.get('error') or ours.get('error')}")
             continue
         print(
-            f"{ours['python']:<7} {row['package']:<12} {ours['expected_bytes'] / 1024:>6.0f}K "
+            f"{ours['python']:<7} {row['package']:<17} {ours['expected_bytes'] / 1024:>6.0f}K "
             f"{percent(naive['share'])} {alive(naive)} {percent(ours['share'])} {alive(ours)} "
             f"{percent((ours['immortal_bytes'] or 0) / ours['expected_bytes'])}  {stays(ours)}"
         )
