@@ -16,7 +16,7 @@
     |   `-- AdmissionDeferred        queued until there is room
     |-- LifecycleError
     |   |-- PluginBlocked            disabled by the operator
-    |   |-- PluginIncompatible       written for another contract
+    |   |-- PluginIncompatible       written for another contract, or another version of it cannot leave the process
     |   |-- AlreadyLoaded
     |   |-- NotLoaded
     |   |-- IllegalTransition        the state table has no such arrow
@@ -173,7 +173,7 @@ class PluginBlocked(LifecycleError):
 
 
 class PluginIncompatible(LifecycleError):
-    """The plugin was written for another version of the contract, or its manifest cannot be used."""
+    """The plugin was written for another contract, or another version of it was loaded and cannot leave the process."""
 
 
 class AlreadyLoaded(LifecycleError):

@@ -108,7 +108,7 @@ def weighbridge_allocate_buffer(size: int, node: int | None) -> Buffer | None:
     """Provide a buffer of `size` bytes, on NUMA node `node` if that is not None.
 
     Runs on demand. The first answer counts.
-    None: not me. Raising: reaches the caller.
+    None: not me. Raising: reaches the caller, or where the host contains what plugins raise, the next one is asked.
     Unit: bytes.
     """
 
