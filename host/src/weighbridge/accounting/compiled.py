@@ -48,7 +48,8 @@ class _Definition:
 def is_extension(module: object) -> bool:
     """Whether a module is compiled."""
     spec = namespace_of(module).get("__spec__") if is_module(module) else None
-    return isinstance(getattr(spec, "loader", None), importlib.machinery.ExtensionFileLoader)
+    loader = namespace_of(spec).get("loader")
+    return issubclass(type(loader), importlib.machinery.ExtensionFileLoader)
 
 
 def obstacle(module: object) -> str | None:
@@ -71,7 +72,7 @@ def obstacle(module: object) -> str | None:
 
 def _is_of_cython(name: object) -> bool:
     """Modules without a file, in which Cython keeps what all compiled modules share."""
-    return isinstance(name, str) and (name == "cython_runtime" or name.startswith("_cython_"))
+    return type(name) is str and (name == "cython_runtime" or name.startswith("_cython_"))
 
 
 @functools.cache

@@ -1,10 +1,14 @@
-"""What modules refer to, read from their global names without running any code of theirs."""
+"""What modules refer to, read from their global names without running any code of theirs.
+
+Attributes are read from where they are stored, past ``__getattribute__``, and past a ``__dict__`` or ``__class__`` that
+a class or a metaclass computes. Texts are told by their exact type: ``isinstance`` asks any other object for its class.
+"""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from types import BuiltinFunctionType, FunctionType, ModuleType
+from collections.abc import Iterator, Mapping
+from types import BuiltinFunctionType, FunctionType, GetSetDescriptorType, MemberDescriptorType, ModuleType
 from typing import Any, TypeGuard
 
 
@@ -13,10 +17,21 @@ def is_module(thing: object) -> TypeGuard[ModuleType]:
     return issubclass(type(thing), ModuleType)
 
 
-def namespace_of(module: ModuleType) -> dict[str, Any]:
-    """The module's own dictionary, past any ``__getattribute__`` of a lazy module."""
-    namespace: dict[str, Any] = ModuleType.__getattribute__(module, "__dict__")
-    return namespace
+def namespace_of(owner: object) -> dict[str, Any]:
+    """The dictionary with the attributes of a module or an instance; empty if it has none, or computes it."""
+    for cls in type.__dict__["__mro__"].__get__(type(owner)):
+        slot = stored_in(cls).get("__dict__")
+        if slot is not None:
+            is_stored = type(slot) is GetSetDescriptorType or type(slot) is MemberDescriptorType
+            namespace = slot.__get__(owner) if is_stored else None
+            return namespace if type(namespace) is dict else {}
+    return {}
+
+
+def stored_in(cls: type) -> Mapping[str, Any]:
+    """A view of the attributes of a class, past any metaclass."""
+    view: Mapping[str, Any] = type.__dict__["__dict__"].__get__(cls)
+    return view
 
 
 def referenced(module: ModuleType) -> Iterator[str]:
@@ -34,11 +49,11 @@ def referenced(module: ModuleType) -> Iterator[str]:
             yield from _strings(value.__module__)
         else:
             home = value if issubclass(kind, type) else kind
-            yield from _strings(type.__getattribute__(home, "__dict__").get("__module__"))
+            yield from _strings(stored_in(home).get("__module__"))
 
 
 def _strings(value: object) -> Iterator[str]:
-    if isinstance(value, str):
+    if type(value) is str:
         yield value
 
 
@@ -46,5 +61,5 @@ def real_name(name: str) -> str:
     """The name under which the module called `name` was imported: requests has ``requests.packages.idna`` for idna."""
     module = sys.modules.get(name)
     spec = namespace_of(module).get("__spec__") if is_module(module) else None
-    real = getattr(spec, "name", None)
-    return real if isinstance(real, str) and sys.modules.get(real) is module else name
+    real = namespace_of(spec).get("name")
+    return real if type(real) is str and sys.modules.get(real) is module else name

@@ -12,10 +12,12 @@ from typing import Any, Final
 
 from ..accounting.modules import is_module
 from .heap import gather
-from .names import SUSPENDED, defined_in, namespace_of, stored
+from .names import defined_in, namespace_of, stored
 from .watch import Watched, watch
 
 _DEPTH: Final = 6
+_MOST: Final = 10_000
+"""So many things inside of one are looked at: tables of constants are nested tuples, too."""
 _TYPING: Final = frozenset({"typing", "types", "typing_extensions"})
 LRU: Final[type] = type(functools.lru_cache(len))
 CODE: Final[tuple[type, ...]] = (FunctionType, type)
@@ -53,9 +55,11 @@ class Belongings:
             id(one.__globals__) for one in self.functions if one.__globals__.get("__name__") in self.names
         )
         self._types = {id(cls) for cls in self.classes}
-        self._things = self.spaces | self._types | set(map(id, (*self.modules, *self.functions)))
+        self._mark = object()
+        """Stands for the name of a module, where nothing but that name is found."""
+        self._things = {id(self._mark)} | self.spaces | self._types | set(map(id, (*self.modules, *self.functions)))
         self.files: Final = {function.__code__.co_filename for function in self.functions} | {
-            file for module in self.modules if isinstance(file := namespace_of(module).get("__file__"), str)
+            file for module in self.modules if type(file := namespace_of(module).get("__file__")) is str
         }
 
     @classmethod
@@ -110,34 +114,45 @@ class Belongings:
         What is looked through: methods, partials, closures, properties, caches, tuples, type annotations, frames. Never
         a list, a dictionary or a foreign instance: those have a life of their own.
         """
-        return self._owns(thing, _DEPTH)
+        if self._is(thing):
+            return True
+        level, seen = [thing], {id(thing)}
+        for _ in range(_DEPTH):
+            inside = (inner for one in level for inner in self._inside(one))
+            level = []
+            for inner in inside:
+                if self._is(inner):
+                    return True
+                if id(inner) not in seen and len(seen) < _MOST:  # the same thing may be in very many places
+                    seen.add(id(inner))
+                    level.append(inner)
+            if not level:
+                return False
+        return False
 
     def is_code(self, thing: object) -> bool:
         """Whether it is one of the modules, classes, functions or namespaces itself."""
         return id(thing) in self._things
 
-    def _owns(self, thing: Any, depth: int) -> bool:
-        kind = type(thing)
-        if id(thing) in self._things or id(kind) in self._types:
-            return True
-        if depth == 0:
-            return False
-        look = _THROUGH.get(kind) if kind.__hash__ is not None else None
-        if look is not None:
-            return any(self._owns(inner, depth - 1) for inner in look(thing))
-        if kind in SUSPENDED:
-            frame = getattr(thing, SUSPENDED[kind])
-            return frame is not None and id(frame.f_globals) in self.spaces
-        if defined_in(kind) in _TYPING:
-            return self._owns_annotation(thing, depth)
-        return issubclass(kind, BaseException) and self._owns(thing.__traceback__, depth - 1)
+    def _is(self, thing: object) -> bool:
+        return id(thing) in self._things or id(type(thing)) in self._types
 
-    def _owns_annotation(self, thing: Any, depth: int) -> bool:
+    def _inside(self, thing: Any) -> Iterable[object]:
+        """What is looked at in the place of a thing."""
+        kind = type(thing)
+        look = _THROUGH.get(kind) if type(kind) is type else None  # another class may refuse to be hashed
+        if look is not None:
+            return look(thing)
+        if defined_in(kind) in _TYPING:
+            return self._annotated(thing)
+        return _trace(thing) if issubclass(kind, BaseException) else ()
+
+    def _annotated(self, thing: Any) -> Iterable[object]:
         """Aliases, unions, type variables: made of the plugin's types, or made in its modules."""
-        if _part(thing, "__module__") in self.names:
-            return True
-        inside = (_part(thing, name) for name in _PARTS)
-        return any(self._owns(inner, depth - 1) for inner in inside if inner is not None)
+        home = _part(thing, "__module__")
+        if type(home) is str and home in self.names:
+            return (self._mark,)
+        return [inner for name in _PARTS if (inner := _part(thing, name)) is not None]
 
 
 def _is_of(cls: type, names: frozenset[str], spaces: set[int]) -> bool:
@@ -181,8 +196,13 @@ def _written_for(classes: Iterable[type], names: frozenset[str]) -> Iterator[Fun
     """
     for cls in classes:
         for value in list(type.__dict__["__dict__"].__get__(cls).values()):
-            if type(value) is FunctionType and value.__module__ in names and not _is_in_module(value):
+            if type(value) is FunctionType and _says(value) in names and not _is_in_module(value):
                 yield value
+
+
+def _says(function: FunctionType) -> str:
+    home: object = function.__module__  # anything may have been put there
+    return home if type(home) is str else ""
 
 
 def _is_in_module(function: FunctionType) -> bool:
@@ -211,6 +231,10 @@ def _contents(function: FunctionType) -> Iterable[object]:
     yield from function.__defaults__ or ()
 
 
+def _trace(error: BaseException) -> Iterable[object]:
+    return (BaseException.__dict__["__traceback__"].__get__(error),)
+
+
 def _frames(trace: types.TracebackType) -> Iterable[object]:
     step: types.TracebackType | None = trace
     while step is not None:
@@ -233,4 +257,7 @@ _THROUGH: Final[Mapping[type, Callable[[Any], Iterable[object]]]] = {
     frozenset: lambda things: things,
     types.TracebackType: _frames,
     types.FrameType: lambda frame: (frame.f_globals,),
+    types.GeneratorType: lambda one: () if one.gi_frame is None else (one.gi_frame,),
+    types.CoroutineType: lambda one: () if one.cr_frame is None else (one.cr_frame,),
+    types.AsyncGeneratorType: lambda one: () if one.ag_frame is None else (one.ag_frame,),
 }

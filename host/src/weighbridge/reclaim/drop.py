@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
-from typing import Any
+from contextlib import suppress
+
+from .names import namespace_of
 
 
 def drop_modules(names: Iterable[str]) -> int:
@@ -16,20 +18,11 @@ def drop_modules(names: Iterable[str]) -> int:
             continue
         count += 1
         parent, _, child = name.rpartition(".")
-        namespace = _namespace(sys.modules.get(parent))
+        namespace = namespace_of(sys.modules.get(parent))
         if namespace.get(child) is module:
-            del namespace[child]
+            namespace.pop(child, None)
     _forget_folders()
     return count
-
-
-def _namespace(package: object) -> dict[str, Any]:
-    """Of whatever stands in ``sys.modules``, past any code of its own that would forbid it."""
-    try:
-        namespace = object.__getattribute__(package, "__dict__")
-    except AttributeError:
-        return {}
-    return namespace if type(namespace) is dict else {}
 
 
 def _forget_folders() -> None:
@@ -38,6 +31,7 @@ def _forget_folders() -> None:
     As ``importlib.invalidate_caches`` does it, which since Python 3.12 imports ``importlib.metadata`` to do it.
     """
     for finder in list(sys.path_importer_cache.values()):
-        invalidate = getattr(finder, "invalidate_caches", None)
-        if invalidate is not None:
-            invalidate()
+        with suppress(Exception):  # a stranger's finder that fails is no reason to stop half way
+            invalidate = getattr(finder, "invalidate_caches", None)
+            if invalidate is not None:
+                invalidate()

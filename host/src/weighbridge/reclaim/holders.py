@@ -8,7 +8,7 @@ from types import CellType, FrameType, ModuleType
 from typing import Any, Final, cast
 
 from .belongings import Belongings
-from .names import CONTAINERS, SUSPENDED, name_of, namespace_of, short
+from .names import CONTAINERS, SUSPENDED, is_any, name_of, namespace_of, short
 
 _DEPTH: Final = 8
 _WIDEST: Final = 2_000
@@ -106,14 +106,15 @@ class _Search:
 def _is_ours(holder: Any) -> bool:
     """A frame of the host's, on the stack or in a generator: the collector finds the variables of a running one too."""
     frame = _frame(holder)
-    return frame is not None and str(frame.f_globals.get("__name__", "")).partition(".")[0] == _OURS
+    home = frame.f_globals.get("__name__") if frame is not None else None
+    return type(home) is str and home.partition(".")[0] == _OURS
 
 
 def _frame(holder: Any) -> FrameType | None:
     kind = type(holder)
     if kind is FrameType:
         return cast(FrameType, holder)
-    return cast("FrameType | None", getattr(holder, SUSPENDED[kind])) if kind in SUSPENDED else None
+    return cast("FrameType | None", getattr(holder, SUSPENDED[kind])) if is_any(kind, SUSPENDED) else None
 
 
 def _edge(holder: Any, held: Any) -> str:
@@ -121,7 +122,7 @@ def _edge(holder: Any, held: Any) -> str:
     kind = type(holder)
     if kind is dict:
         return next((f"[{short(key)}]" for key, value in list(holder.items()) if value is held), "[key]")
-    if kind in (list, tuple):
+    if kind is list or kind is tuple:
         return next((f"[{index}]" for index, one in enumerate(holder) if one is held), "[...]")
     if kind is CellType or namespace_of(holder) is held:
         return ""

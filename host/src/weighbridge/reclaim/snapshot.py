@@ -11,8 +11,9 @@ from typing import Any, Final
 import attrs
 
 from ..accounting.modules import is_module
-from .names import defined_in, namespace_of
+from .names import defined_in, is_any, namespace_of
 
+_BUILT_IN: Final = frozenset({BuiltinFunctionType, MethodDescriptorType, WrapperDescriptorType})
 _PLAIN: Final = frozenset({int, float, complex, bool, str, bytes, type(None), type(...), type(NotImplemented)})
 
 
@@ -57,7 +58,7 @@ class Snapshot:
                 continue
             for attribute, value in list(space.items()):
                 known = before.get(attribute, _ABSENT)
-                if known is not value and type(value) not in _PLAIN and not issubclass(type(value), ModuleType):
+                if known is not value and not is_any(type(value), _PLAIN) and not issubclass(type(value), ModuleType):
                     was_absent = known is _ABSENT
                     yield Change(name, attribute, was_absent, id(value), None if was_absent else _held(known))
 
@@ -91,7 +92,7 @@ def _held(original: Any) -> Any:
 
 def _is_standard(thing: Any) -> bool:
     kind = type(thing)
-    if kind in _PLAIN or kind in (BuiltinFunctionType, MethodDescriptorType, WrapperDescriptorType):
+    if is_any(kind, _PLAIN) or is_any(kind, _BUILT_IN):
         return True
     if kind is FunctionType:
         home = thing.__globals__.get("__name__")
@@ -100,4 +101,4 @@ def _is_standard(thing: Any) -> bool:
 
 
 def _is_in_library(home: object) -> bool:
-    return isinstance(home, str) and home.partition(".")[0] in sys.stdlib_module_names
+    return type(home) is str and home.partition(".")[0] in sys.stdlib_module_names

@@ -5,13 +5,12 @@ from __future__ import annotations
 import sys
 import weakref
 from collections.abc import Iterable
-from types import ModuleType
 from typing import Any, Literal, TypeAlias
 
 import attrs
 
 from ..accounting.modules import is_module
-from .names import name_of
+from .names import name_of, namespace_of
 
 Kind: TypeAlias = Literal["plugin", "module", "class", "function", "tracked", "thread"]
 
@@ -31,7 +30,7 @@ def namespaces(modules: Iterable[str]) -> frozenset[int]:
     Not the names: after a reload the old and the new generation have the same ones.
     """
     found = (sys.modules.get(name) for name in modules)
-    return frozenset(id(ModuleType.__getattribute__(module, "__dict__")) for module in found if is_module(module))
+    return frozenset(id(namespace_of(module)) for module in found if is_module(module))
 
 
 def watch(kind: Kind, thing: object) -> Watched:

@@ -12,7 +12,7 @@ from types import CodeType, FunctionType
 from typing import Any, Final
 
 from ..belongings import LRU, Belongings
-from ..names import name_of, namespace_of, short, stored
+from ..names import is_any, name_of, namespace_of, short, stored
 from .tie import Hold, Tie
 
 
@@ -49,7 +49,7 @@ def _entries(cache: Any) -> dict[Any, Any]:
 
 def _remembers(key: Any, value: Any, belongings: Belongings) -> bool:
     # a key with several arguments is a list of its own kind; an entry of a bounded cache is a link with key and result
-    inside = [*key] if isinstance(key, list) else [key]
+    inside = [*list.__iter__(key)] if issubclass(type(key), list) else [key]
     results = gc.get_referents(value) if type(value).__name__ == _LINK else [value]
     return any(one in belongings for one in (*inside, *results))
 
@@ -58,7 +58,7 @@ _LINK: Final = "_lru_list_elem"
 
 
 def _words(key: Any) -> str:
-    return ", ".join(map(short, key)) if isinstance(key, list | tuple) else short(key)
+    return ", ".join(map(short, key)) if issubclass(type(key), list | tuple) else short(key)
 
 
 class SourceLines(Tie):
@@ -86,16 +86,16 @@ class Patterns(Tie):
         for cache_name in ("_cache", "_cache2"):
             cache: MutableMapping[Any, Any] = vars(re).get(cache_name, {})
             for key, pattern in list(cache.items()):
-                if id(pattern) in mine or (isinstance(key, tuple) and any(id(part) in mine for part in key)):
+                if id(pattern) in mine or (type(key) is tuple and any(id(part) in mine for part in key)):
                     yield Hold(place=f"re.{cache_name}[...]", held=short(key[1]), cut=partial(cache.pop, key, None))
 
 
 def _constants(belongings: Belongings) -> set[int]:
     """Identities of texts and patterns in the plugin's code and namespaces."""
-    kinds = (str, bytes, re.Pattern)
+    kinds = frozenset({str, bytes, re.Pattern})
     found: set[int] = set()
     for owner in (*belongings.modules, *belongings.classes):
-        found.update(id(value) for value in list(namespace_of(owner).values()) if type(value) in kinds)
+        found.update(id(value) for value in list(namespace_of(owner).values()) if is_any(type(value), kinds))
     waiting: list[CodeType] = [function.__code__ for function in belongings.functions]
     seen: set[int] = set()
     while waiting:

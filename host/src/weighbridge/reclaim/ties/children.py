@@ -11,7 +11,7 @@ from typing import Any, Final
 from ..belongings import Belongings
 from ..names import name_of
 from .exits import multiprocessing_util
-from .running import remove
+from .running import take_out
 from .tie import Hold, Tie
 
 
@@ -27,7 +27,7 @@ class ForkHooks(Tie):
             for index, entry in enumerate(list(entries)):
                 if entry in belongings:
                     place = f"os.register_at_fork({when}=...), callback {index + 1}"
-                    yield Hold(place=place, held=name_of(entry), cut=partial(remove, entries, entry))
+                    yield Hold(place=place, held=name_of(entry), cut=partial(take_out, entries, entry))
 
 
 @cache
@@ -52,7 +52,7 @@ def _list(when: str) -> list[Any] | None:
     os.register_at_fork(**{when: mark})
     found: list[Any] | None = next((one for one in gc.get_referrers(mark) if type(one) is list), None)
     if found is not None:
-        remove(found, mark)
+        take_out(found, mark)
     return found
 
 

@@ -8,7 +8,7 @@ from functools import partial
 
 from ..belongings import Belongings
 from ..names import name_of
-from .running import remove
+from .running import take_out
 from .tie import Hold, Tie
 
 
@@ -22,7 +22,7 @@ class CollectorCallbacks(Tie):
         """A callback each: https://docs.python.org/3/library/gc.html#gc.callbacks."""
         for index, callback in enumerate(list(gc.callbacks)):
             if callback in belongings:
-                cut = partial(remove, gc.callbacks, callback)
+                cut = partial(take_out, gc.callbacks, callback)
                 yield Hold(place=f"gc.callbacks[{index}]", held=name_of(callback), cut=cut)
 
 
@@ -36,7 +36,7 @@ class Garbage(Tie):
         """An object each: https://docs.python.org/3/library/gc.html#gc.garbage."""
         for index, thing in enumerate(list(gc.garbage)):
             if thing in belongings:
-                yield Hold(place=f"gc.garbage[{index}]", held=name_of(thing), cut=partial(remove, gc.garbage, thing))
+                yield Hold(place=f"gc.garbage[{index}]", held=name_of(thing), cut=partial(take_out, gc.garbage, thing))
 
 
 class Frozen(Tie):

@@ -10,6 +10,7 @@ from typing import Any
 from ..belongings import Belongings
 from ..names import defined_in, name_of, namespace_of, short
 from ..snapshot import change_at
+from .running import take_out
 from .tie import Hold, Tie
 
 _MOCK = "unittest.mock"
@@ -68,7 +69,7 @@ def _stop(patch: Any, active: list[Any]) -> None:
         patch.stop()
         return
     later.temp_original, later.is_local = patch.temp_original, patch.is_local
-    active[:] = [one for one in active if one is not patch]
+    take_out(active, patch)
 
 
 def _is_mine(patch: Any, belongings: Belongings) -> bool:
@@ -100,7 +101,7 @@ def _unpatch(patch: Any, active: list[Any], name: str, key: Any) -> None:
         else:
             del target[key]
     if name == "values" and not patch.values:
-        active[:] = [one for one in active if one is not patch]
+        take_out(active, patch)
 
 
 class ModuleCleanups(Tie):
@@ -116,9 +117,4 @@ class ModuleCleanups(Tie):
             function, arguments, named = entry
             if any(one in belongings for one in (function, *arguments, *named.values())):
                 place = f"unittest.case._module_cleanups[{index}]"
-                yield Hold(place=place, held=name_of(function), cut=partial(_remove, cleanups, entry))
-
-
-def _remove(entries: list[Any], entry: object) -> None:
-    """By identity: comparing would run code of strange objects."""
-    entries[:] = [one for one in entries if one is not entry]
+                yield Hold(place=place, held=name_of(function), cut=partial(take_out, cleanups, entry))

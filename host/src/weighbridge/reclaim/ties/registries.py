@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import sys
-from collections import OrderedDict, defaultdict, deque
+from collections import OrderedDict, UserDict, UserList, deque
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import attrs
 
 from ...accounting.modules import is_module, referenced
 from ..belongings import Belongings
-from ..names import defined_in, name_of, namespace_of, short
+from ..names import defined_in, is_any, name_of, namespace_of, short
+from .running import take_out
 from .tie import Hold, Tie
 
 _DEPTH: Final = 4
@@ -56,9 +58,14 @@ class _Walk:
         kind = type(thing)
         if depth == 0 or id(thing) in self.seen or len(self.seen) > _MOST:
             return
-        if kind in _ENTRIES:
+        nearest = _nearest(kind)
+        if nearest is not None:
             self.seen.add(id(thing))
-            yield from self._entries(thing, place, depth)
+            yield from self._entries(_ENTRIES[nearest](thing), place, depth)
+        elif issubclass(kind, tuple):  # nothing can be taken out of it; what it contains may be a registry
+            self.seen.add(id(thing))
+            for value in tuple.__iter__(thing):
+                yield from self._look(value, place, depth - 1)
         elif issubclass(kind, type):
             if defined_in(thing) in self.libraries:
                 self.seen.add(id(thing))
@@ -67,8 +74,8 @@ class _Walk:
             self.seen.add(id(thing))
             yield from self.inside(namespace_of(thing), place, depth - 1)
 
-    def _entries(self, container: Any, place: str, depth: int) -> Iterator[Hold]:
-        for key, value, cut in _ENTRIES[type(container)](container):
+    def _entries(self, entries: _Entries, place: str, depth: int) -> Iterator[Hold]:
+        for key, value, cut in entries:
             where = place if key is None else f"{place}[{name_of(key) if key in self.belongings else short(key)}]"
             mine = next((one for one in (value, key) if one is not None and one in self.belongings), None)
             if mine is not None:
@@ -77,33 +84,65 @@ class _Walk:
                 yield from self._look(value, where, depth - 1)
 
 
-def _items(container: dict[Any, Any]) -> Iterator[tuple[Any, Any, Callable[[], object]]]:
-    for key, value in list(container.items()):
-        yield key, value, partial(container.pop, key, None)
+def _nearest(kind: type) -> type | None:
+    """Of Python's own containers the one that a class is, or extends."""
+    bases: tuple[type, ...] = type.__dict__["__mro__"].__get__(kind)
+    return next((base for base in bases if is_any(base, _ENTRIES)), None)
 
 
-def _members(container: set[Any]) -> Iterator[tuple[Any, Any, Callable[[], object]]]:
-    for value in list(container):
-        yield None, value, partial(container.discard, value)
+_Entries: TypeAlias = Iterator[tuple[Any, Any, Callable[[], object]]]
+"""Key, value, and the way to take the entry out. Methods of a subclass are strange code: they are passed by."""
 
 
-def _places(container: Any) -> Iterator[tuple[Any, Any, Callable[[], object]]]:
-    for value in list(container):
-        yield None, value, partial(_take_out, container, value)
+def _items(container: dict[Any, Any]) -> _Entries:
+    for key, value in list(dict.items(container)):
+        yield key, value, partial(dict.pop, container, key, None)
 
 
-def _take_out(container: Any, value: object) -> None:
+def _ordered(container: OrderedDict[Any, Any]) -> _Entries:
+    # an OrderedDict keeps the order beside the dictionary, which its own method alone knows
+    for key, value in list(OrderedDict.items(container)):
+        yield key, value, partial(OrderedDict.pop, container, key, None)
+
+
+def _members(container: set[Any]) -> _Entries:
+    for value in list(set.__iter__(container)):
+        yield None, value, partial(set.discard, container, value)
+
+
+def _places(container: list[Any]) -> _Entries:
+    for value in list(list.__iter__(container)):
+        yield None, value, partial(take_out, container, value)
+
+
+def _ends(container: deque[Any]) -> _Entries:
+    for value in list(deque.__iter__(container)):
+        yield None, value, partial(_take_from, container, value)
+
+
+def _behind(container: Any) -> _Entries:
+    data: Any = namespace_of(container).get("data")
+    if issubclass(type(data), dict):
+        yield from _items(data)
+    elif issubclass(type(data), list):
+        yield from _places(data)
+
+
+def _take_from(container: deque[Any], value: object) -> None:
     """By identity: comparing could run code of the plugin."""
     for place in reversed(range(len(container))):
         if container[place] is value:
             del container[place]
 
 
-_ENTRIES: Final[dict[type, Callable[[Any], Iterator[tuple[Any, Any, Callable[[], object]]]]]] = {
+_ENTRIES: Final[dict[type, Callable[[Any], _Entries]]] = {
     dict: _items,
-    OrderedDict: _items,
-    defaultdict: _items,
+    OrderedDict: _ordered,
     list: _places,
-    deque: _places,
+    deque: _ends,
     set: _members,
+    UserDict: _behind,
+    UserList: _behind,
+    WeakKeyDictionary: _behind,
+    WeakValueDictionary: _behind,
 }

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import gc
+import operator
 import sys
 import threading
 from collections.abc import Iterable, Iterator
 from functools import partial
+from itertools import filterfalse
 from typing import Any, Final
 
 from ..belongings import Belongings
@@ -79,7 +81,7 @@ class ThreadExits(Tie):
         for index, entry in enumerate(list(entries)):
             if entry in belongings:
                 place = f"threading._threading_atexits[{index}]"
-                yield Hold(place=place, held=name_of(entry), cut=partial(remove, entries, entry))
+                yield Hold(place=place, held=name_of(entry), cut=partial(take_out, entries, entry))
 
 
 class Timers(Tie):
@@ -200,7 +202,7 @@ def _callbacks(future: Any) -> list[Any]:
 
 def _remove_callback(future: Any, callback: Any) -> None:
     if defined_in(type(future)) == "concurrent.futures._base":
-        remove(namespace_of(future)["_done_callbacks"], callback)
+        take_out(namespace_of(future)["_done_callbacks"], callback)
     else:
         future.remove_done_callback(callback)
 
@@ -220,8 +222,9 @@ def subclasses(base: type) -> list[type]:
     return list(dict.fromkeys(found))
 
 
-def remove(entries: list[Any], entry: object) -> None:
-    """Take an entry out of a list that others change too: by identity, never by ``==``."""
-    for index in reversed(range(len(entries))):
-        if index < len(entries) and entries[index] is entry:
-            del entries[index]
+def take_out(entries: list[Any], entry: object) -> None:
+    """Take an entry out of a list that other threads change, too: by identity, never by ``==``.
+
+    All of it is one instruction without any Python inside: what others put in meanwhile would be lost otherwise.
+    """
+    list.__setitem__(entries, slice(None), filterfalse(partial(operator.is_, entry), list.__iter__(entries)))

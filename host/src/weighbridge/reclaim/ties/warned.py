@@ -13,6 +13,7 @@ from ...accounting.modules import is_module
 from ..belongings import Belongings
 from ..names import name_of, namespace_of, short
 from .interpreter import unhooked
+from .running import take_out
 from .tie import Hold, Tie
 
 
@@ -108,7 +109,7 @@ def _registries(belongings: Belongings) -> Iterator[tuple[str, dict[Any, Any]]]:
 
 
 def _remove(filters: list[Any], gone: object) -> None:
-    filters[:] = [one for one in filters if one is not gone]
+    take_out(filters, gone)
     # what modules remember is void then: https://github.com/python/cpython/blob/3.13/Lib/warnings.py
     for name in ("_filters_mutated", "_filters_mutated_lock_held"):
         mutated = vars(warnings).get(name)

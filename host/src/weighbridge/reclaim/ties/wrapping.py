@@ -19,7 +19,7 @@ from typing import Any, Final
 import attrs
 
 from ..belongings import LRU, Belongings
-from ..names import name_of, namespace_of
+from ..names import is_any, name_of, namespace_of
 
 _DEPTH: Final = 5
 _CODE: Final = (FunctionType, BuiltinFunctionType, MethodType, MethodDescriptorType, WrapperDescriptorType)
@@ -55,7 +55,7 @@ def is_own(thing: Any, belongings: Belongings) -> bool:
         return True
     if kind is property:
         return any(is_own(part, belongings) for part in (thing.fget, thing.fset, thing.fdel) if part is not None)
-    if kind in _WRAPPERS:
+    if is_any(kind, _WRAPPERS):
         return is_own(_WRAPPERS[kind](thing), belongings)
     return kind is not FunctionType and not namespace_of(thing) and thing in belongings
 
@@ -63,7 +63,7 @@ def is_own(thing: Any, belongings: Belongings) -> bool:
 def layers(hook: Any) -> Iterator[Layer]:
     """What a hook keeps in its closure, its attributes, its instance, and the globals that it names."""
     kind = type(hook)
-    if kind in _WRAPPERS:
+    if is_any(kind, _WRAPPERS):
         if kind is MethodType:
             yield from _attributes(hook.__self__)
         yield from layers(_WRAPPERS[kind](hook))
@@ -77,7 +77,7 @@ def layers(hook: Any) -> Iterator[Layer]:
             if variable in space and type(space[variable]) is not ModuleType:
                 place = f"{space.get('__name__')}.{variable}"
                 yield Layer(place, space[variable], functools.partial(space.__setitem__, variable), _says(variable))
-    elif kind not in _CODE and not issubclass(kind, type):
+    elif not is_any(kind, _CODE) and not issubclass(kind, type):
         yield from _attributes(hook)
 
 
@@ -137,8 +137,8 @@ def _can_stand_in(thing: Any, hook: Any) -> bool:
     """Whether it is something of the kind that the hook is: code for code, a class for a class."""
     if thing is None or issubclass(type(hook), type) != issubclass(type(thing), type):
         return False
-    if type(hook) in _CODE:
-        return type(thing) in _CODE or "__call__" in namespace_of(type(thing))
+    if is_any(type(hook), _CODE):
+        return is_any(type(thing), _CODE) or "__call__" in namespace_of(type(thing))
     return True
 
 
