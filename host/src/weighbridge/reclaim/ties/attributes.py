@@ -70,7 +70,7 @@ def _in_dictionary(attributes: dict[str, Any], name: str, place: str, belongings
 
 def _attributes(function: FunctionType) -> dict[str, Any]:
     """Its ``__dict__``, where it has one: asking for that makes one, for thousands of functions."""
-    others = (function.__globals__, function.__kwdefaults__)
+    others = (function.__globals__, function.__builtins__, function.__kwdefaults__)
     if any(type(held) is dict and all(held is not one for one in others) for held in gc.get_referents(function)):
         return namespace_of(function)
     return {}
