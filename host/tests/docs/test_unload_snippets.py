@@ -20,17 +20,6 @@ from weighbridge.testing import TemporaryPlugin
 
 log = logging.getLogger("harbour")
 HERE = Path(__file__).parent
-HEARING = """
-import logging
-
-class Ear(logging.Handler):
-    def emit(self, record):
-        pass
-
-class Plugin:
-    def __init__(self, context):
-        logging.getLogger("harbour").addHandler(Ear())
-"""
 PUTTING = """
 import harbour
 
@@ -101,7 +90,7 @@ def harbour(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleT
 
 def test_ties(install: TemporaryPlugin) -> None:
     """A receipt names what held the plugin, where, and what was done about it."""
-    install("ear", HEARING)
+    install("ear", (HERE / "sample_ear.py").read_text(encoding="utf-8"), attribute="Ear")
     with Host() as host:
         host.load("ear")
         # snippet: ties
@@ -109,8 +98,8 @@ def test_ties(install: TemporaryPlugin) -> None:
         assert receipt.state == "unloaded"
         [finding] = receipt.ties
         assert finding.tie == "logging handler"
-        assert finding.place.endswith("loggerDict['harbour'].handlers[0]")
-        assert finding.held == "weighbridge_ear.Ear"
+        assert finding.place.startswith("logging.root.handlers[")
+        assert finding.held == "weighbridge_ear.Drum"
         assert finding.outcome == "cut"
         # end snippet
 
