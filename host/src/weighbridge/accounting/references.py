@@ -19,7 +19,7 @@ def is_module(thing: object) -> TypeGuard[ModuleType]:
 
 def namespace_of(owner: object) -> dict[str, Any]:
     """The dictionary with the attributes of a module or an instance; empty if it has none, or computes it."""
-    for cls in type.__dict__["__mro__"].__get__(type(owner)):
+    for cls in type.__dict__["__mro__"].__get__(type(owner)) or ():  # None for one that was never made ready
         slot = stored_in(cls).get("__dict__")
         if slot is not None:
             is_stored = type(slot) is GetSetDescriptorType or type(slot) is MemberDescriptorType
@@ -29,9 +29,12 @@ def namespace_of(owner: object) -> dict[str, Any]:
 
 
 def stored_in(cls: type) -> Mapping[str, Any]:
-    """A view of the attributes of a class, past any metaclass."""
-    view: Mapping[str, Any] = type.__dict__["__dict__"].__get__(cls)
-    return view
+    """A view of the attributes of a class, past any metaclass; empty for one of C that was never made ready.
+
+    https://docs.python.org/3/c-api/type.html#c.PyType_Ready
+    """
+    view: Mapping[str, Any] | None = type.__dict__["__dict__"].__get__(cls)
+    return {} if view is None else view
 
 
 def referenced(module: ModuleType) -> Iterator[str]:
