@@ -418,6 +418,19 @@ def test_recorders_nest(site: Site) -> None:
     assert leftovers(["first", "second"]) == []
 
 
+def test_recorders_that_overlap_leave_the_very_list_that_they_found(site: Site) -> None:
+    """The one that came first may go first: the list is the interpreter's own again when both have gone."""
+    finders, before = sys.meta_path, list(sys.meta_path)
+    first, second = ImportRecorder(), ImportRecorder()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__()
+    assert [finder for finder in sys.meta_path if type(finder) is ImportRecorder] == [second]
+    second.__exit__()
+    assert sys.meta_path is finders
+    assert finders == before
+
+
 def test_a_recorder_holds_no_module(site: Site) -> None:
     """With the recorder and its list still at hand, the modules can die."""
     site.write(mortal="")
@@ -526,6 +539,33 @@ def test_what_another_thread_looked_for_in_vain_is_counted(site: Site) -> None:
         names = [weight.name for weight in recorder.brought()]
     thread.join()
     assert names == ["not_yet"]
+
+
+def test_an_import_that_was_under_way_is_not_counted(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its thread asked the finders before the recorder was among them, and comes to its module meanwhile."""
+    site.write(theirs="", ours="")
+    inside, resume = threading.Event(), threading.Event()
+
+    class Slow:
+        """Lets the others find, in a while."""
+
+        def find_spec(self, name: str, path: Any = None, target: Any = None) -> None:
+            if name == "theirs":
+                inside.set()
+                resume.wait()
+
+    slow = Slow()
+    monkeypatch.setattr(sys, "meta_path", [slow, *sys.meta_path])
+    thread = threading.Thread(target=importlib.import_module, args=("theirs",))
+    thread.start()
+    inside.wait()
+    with ImportRecorder() as recorder:
+        resume.set()
+        thread.join()
+        importlib.import_module("ours")
+    sys.meta_path.remove(slow)
+    assert "theirs" in sys.modules
+    assert [weight.name for weight in recorder.brought()] == ["ours"]
 
 
 def test_an_import_that_outlasts_the_recorder_gets_no_scale(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:

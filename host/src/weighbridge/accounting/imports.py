@@ -11,13 +11,14 @@ needs only ``find_spec`` and would bring ``importlib.resources`` with it.
 
 from __future__ import annotations
 
+import importlib._bootstrap as _bootstrap
 import operator
 import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
@@ -55,6 +56,55 @@ def _file(module: object) -> str | None:
     return file if isinstance(file, str) else None
 
 
+class _Line:
+    """The recorders at the head of ``sys.meta_path``: several hosts may load at once.
+
+    Another thread may be going along a list, which therefore stays as it is, and a new one takes its place. But the
+    interpreter has a copy of ``sys`` that holds the first list for ever: with the last recorder that one comes back,
+    with what was changed meanwhile.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._first: list[Any] = []
+
+    def enter(self, finder: Any) -> None:
+        """Put it in front."""
+        with self._lock:
+            if not self._inside:
+                self._first = sys.meta_path
+            self._inside += 1
+            sys.meta_path = [finder, *sys.meta_path]
+
+    def leave(self, finder: Any) -> None:
+        """Take it out, wherever it is."""
+        with self._lock:
+            self._inside -= 1
+            # not list.remove: a finder of somebody else's may have an __eq__ of its own
+            finders = [one for one in sys.meta_path if one is not finder]
+            if self._inside:
+                sys.meta_path = finders
+                return
+            first, self._first = self._first, []
+            if len(finders) != len(first) or any(map(operator.is_not, finders, first)):
+                first[:] = finders
+            sys.meta_path = first
+
+
+_line: Final = _Line()
+
+
+def _under_way() -> set[str]:
+    """The modules that other threads are importing at this moment; each has a lock, and its thread owns that.
+
+    https://github.com/python/cpython/blob/3.11/Lib/importlib/_bootstrap.py
+    """
+    me = threading.get_ident()
+    locks = {name: reference() for name, reference in list(getattr(_bootstrap, "_module_locks", {}).items())}
+    return {name for name, lock in locks.items() if getattr(lock, "owner", None) not in (None, me)}
+
+
 class ImportRecorder:
     """A context in which the imports of this thread, and of threads that it starts, are recorded."""
 
@@ -63,7 +113,6 @@ class ImportRecorder:
         self._weights: dict[str, tuple[int, float]] = {}
         self._before: frozenset[str] = frozenset()
         self._known: frozenset[int] = frozenset()
-        self._finders: list[Any] = []
         self._foreign_threads: dict[int | None, threading.Thread] = {}
         self._foreign: set[str] = set()
         self._scaled: list[Any] = []
@@ -73,21 +122,17 @@ class ImportRecorder:
     def __enter__(self) -> ImportRecorder:
         self._foreign_threads = {thread.ident: thread for thread in threading.enumerate()}
         self._foreign_threads.pop(threading.get_ident(), None)
-        self._before = frozenset(sys.modules)
         self._is_open = True
-        self._known = frozenset(map(id, list(sys.modules.values())))
-        self._finders = sys.meta_path
-        sys.meta_path = [self, *self._finders]
+        _line.enter(self)
+        # in this order: an import that another thread began before it could meet this finder is under way, or is done
+        self._foreign |= _under_way()
+        modules = dict(sys.modules)
+        self._before = frozenset(modules)
+        self._known = frozenset(map(id, modules.values()))
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        # another thread may be going along our list, which therefore stays as it is. The interpreter has a copy of sys
-        # that holds the first list for ever: that one comes back, with what was changed meanwhile.
-        # Not list.remove: a finder of somebody else's may have an __eq__ of its own
-        finders = [finder for finder in sys.meta_path if finder is not self]
-        if len(finders) != len(self._finders) or any(map(operator.is_not, finders, self._finders)):
-            self._finders[:] = finders
-        sys.meta_path = self._finders
+        _line.leave(self)
         with self._lock:
             self._is_open = False
             while self._scaled:
