@@ -22,7 +22,7 @@ import attrs
 from ..reclaim.ties.catalogue import Cut
 from .records import Status
 
-Kind: TypeAlias = Literal["trace", "time", "check", "explain"]
+Kind: TypeAlias = Literal["stdlib", "trace", "time", "check", "explain"]
 
 _FOREIGN: Final = ("WEIGHBRIDGE_CEILING", "WEIGHBRIDGE_DISABLED_PLUGINS", "PYTHONTRACEMALLOC", "PYTHONINSPECT")
 """Settings of the caller's that would change what is measured, or keep it from being measured."""
@@ -39,6 +39,8 @@ class Task:
     """``sys.path`` of the fresh interpreter; empty for its own."""
     settings: Mapping[str, Any] = attrs.field(factory=dict)
     rounds: int = 1
+    stdlib: tuple[str, ...] = ()
+    """Modules to be there before the plugin is weighed."""
     explain_seconds: float = 20.0
     cut: Cut = "safe"
     """Which ties an explanation cuts."""

@@ -21,14 +21,18 @@ from .task import Answer, Kind, Task, run_task
 def weigh(
     candidate: Candidate, *, rounds: int = 1, timeout_seconds: float = 120.0, settings: Mapping[str, Any] | None = None
 ) -> Weighing:
-    """Weigh one plugin in fresh interpreters: one that traces and unloads, then `rounds` that only take the time.
+    """Weigh one plugin in fresh interpreters.
 
-    The one that traces comes first, so that the others find compiled bytecode on disk.
+    The first one tells which modules of the standard library it needs, and leaves compiled bytecode on disk for the
+    others. The second one imports those, and then traces and unloads the plugin; `rounds` more only take the time.
 
     :param timeout_seconds: for each interpreter.
     """
-    task = _task("trace", candidate, settings=dict(settings or {}))
+    task = _task("stdlib", candidate, settings=dict(settings or {}))
     answer = run_task(task, timeout_seconds=timeout_seconds)
+    if answer.status == "ok":
+        task = attrs.evolve(task, kind="trace", stdlib=tuple(answer.content["stdlib"]))
+        answer = run_task(task, timeout_seconds=timeout_seconds)
     weighing = _weighing(candidate, answer)
     if weighing.status != "ok":
         return weighing

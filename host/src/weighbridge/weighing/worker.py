@@ -28,6 +28,7 @@ from ..reclaim.receipt import Receipt
 from ..reclaim.watch import Watched
 from ..units import KIB, format_bytes
 from .records import Finding
+from .tare import import_stdlib, make_room_for_names, stdlib_since
 from .ties import holder, holders
 
 _PRELOADED: Final = explain
@@ -49,7 +50,7 @@ def main(folder: Path) -> None:
         sys.path[:] = task["path"]
     content: dict[str, Any] = {"status": "ok"}
     try:
-        content |= {"trace": _trace, "time": _time, "check": _check, "explain": _explain}[task["kind"]](task)
+        content |= _TASKS[task["kind"]](task)
     except WeighbridgeError as error:
         content = {"status": "failed", "error": str(error)}
         if isinstance(error, LoadFailed):
@@ -112,15 +113,25 @@ def _time(task: dict[str, Any]) -> dict[str, Any]:
     return {"import_seconds": account.import_seconds, "resident_bytes": account.resident_bytes}
 
 
+def _stdlib(task: dict[str, Any]) -> dict[str, Any]:
+    """Modules of the standard library that it brings."""
+    before = frozenset(sys.modules)
+    _host(task, "process").load(task["name"])
+    return {"stdlib": stdlib_since(before)}
+
+
 def _trace(task: dict[str, Any]) -> dict[str, Any]:
     """Traced bytes, modules, and what came back."""
+    stdlib_bytes = import_stdlib(task["stdlib"])
+    names = make_room_for_names()
     tracemalloc.start(1)  # stays on over the unload, which the gate alone does not
     host = _host(task, "gate")
     account = host.load(task["name"])
     receipt = host.unload(task["name"], dependencies=True)
+    del names
     return {
         "traced_bytes": _brought(account),
-        "stdlib_bytes": account.stdlib_bytes,
+        "stdlib_bytes": None if account.stdlib_bytes is None else account.stdlib_bytes + stdlib_bytes,
         "modules": account.modules,
         "reclaimed_bytes": receipt.reclaimed_bytes,
         "reclaimed_share": receipt.reclaimed_share,
@@ -298,6 +309,8 @@ def _middle(figures: list[int]) -> int:
     """The median; the module ``statistics`` would bring half the standard library."""
     return sorted(figures)[(len(figures) - 1) // 2]
 
+
+_TASKS: Final = {"stdlib": _stdlib, "trace": _trace, "time": _time, "check": _check, "explain": _explain}
 
 if __name__ == "__main__":
     main(Path(sys.argv[1]))
