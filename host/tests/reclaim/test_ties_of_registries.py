@@ -95,12 +95,19 @@ def test_names_above_know_of_a_child_that_stays(plant: Plant, tree: dict[str, An
     assert child.parent is above
 
 
-@pytest.mark.parametrize("change", ["setLevel('INFO')", "addHandler(logging.NullHandler())", "propagate = False"])
+@pytest.mark.parametrize("change", ["setLevel('INFO')", "addHandler(logging.StreamHandler())", "propagate = False"])
 def test_a_logger_that_was_configured_stays(plant: Plant, tree: dict[str, Any], change: str) -> None:
     """What the application set for a plugin's logger is there when the plugin is loaded again."""
     plant(LOGGERS + f"    own.{change}\n")
     assert cut(Loggers()) == ()
     assert NAME in tree
+
+
+def test_a_logger_goes_with_a_handler_that_does_nothing(plant: Plant, tree: dict[str, Any]) -> None:
+    """Libraries add one to their own logger whenever they are imported; it says nothing of what anybody wants."""
+    plant(LOGGERS + "    own.addHandler(logging.NullHandler())\n")
+    assert [one.outcome for one in cut(Loggers())] == ["cut"]
+    assert NAME not in tree
 
 
 def test_a_logger_that_somebody_holds_stays(plant: Plant, tree: dict[str, Any]) -> None:

@@ -191,9 +191,14 @@ def _base(cls: Any, belongings: Belongings) -> type:
 
 
 def _is_plain(logger: Any, belongings: Belongings) -> bool:
-    """Whether nothing of the application's would be lost: neither a level nor a handler nor a filter."""
+    """Whether nothing of the application's would be lost: neither a level nor a handler nor a filter.
+
+    Libraries give their own logger a handler that does nothing, anew in every round of load and unload:
+    https://docs.python.org/3/howto/logging.html#configuring-logging-for-a-library.
+    """
     own = namespace_of(logger)
-    kept = (*own.get("handlers", ()), *own.get("filters", ()))
+    handlers = [one for one in own.get("handlers", ()) if type(one) is not logging.NullHandler]  # drops what it gets
+    kept = (*handlers, *own.get("filters", ()))
     return (
         (type(logger) is logging.Logger or type(logger) in belongings)
         and own.get("level") == logging.NOTSET

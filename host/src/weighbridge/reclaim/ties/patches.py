@@ -26,7 +26,7 @@ import attrs
 from ...accounting.modules import is_module
 from ..belongings import LRU, Belongings
 from ..heap import gather
-from ..names import defined_in, name_of, namespace_of, qualified
+from ..names import defined_in, is_any, name_of, namespace_of, qualified
 from ..snapshot import change_at
 from .importing import is_made_by_hand
 from .interpreter import HOOKS, LAST, PROMPTS, STREAMS
@@ -39,6 +39,8 @@ _PLAIN: Final = frozenset({
     int, float, bool, str, bytes, type(None), dict, list, set, ModuleType, GetSetDescriptorType, MemberDescriptorType,
     MethodDescriptorType, WrapperDescriptorType, ClassMethodDescriptorType,
 })  # fmt: skip
+_DATA: Final = frozenset({int, float, bool, str, bytes, type(None)})
+_ACCESSORS: Final = frozenset({FunctionType, type(None)})
 _CODE: Final = frozenset({FunctionType, MethodType, staticmethod, classmethod, property, LRU, partial})
 _HANDLED: Final = frozenset({
     *(("sys", name) for name in (*HOOKS, *STREAMS, *PROMPTS, *LAST)),
@@ -135,37 +137,63 @@ def _in_classes(belongings: Belongings) -> _Items:
 
 
 class _Scan:
-    """Tells what is the plugin's among very many values: nearly all are functions and plain data, told at a glance."""
+    """Tells what is the plugin's among very many values: nearly all are functions and plain data, told at a glance.
+
+    Functions are equal by identity. No number is made for each, as ``id`` does: that is slow while memory is traced.
+    """
 
     def __init__(self, belongings: Belongings) -> None:
         self._belongings = belongings
-        self._functions = _functions(belongings)
-        self._classes = {id(one) for one in belongings.classes}
+        if belongings not in _FUNCTIONS:
+            _FUNCTIONS[belongings] = _functions(belongings)
+        known = _FUNCTIONS[belongings]
+        self._functions: set[Any] = {one for one in belongings.heap[FunctionType] if id(one) in known}
+        self._functions.update(belongings.functions)
 
     def mine(self, space: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
         """Attributes that are the plugin's, or wrap something of the plugin's; not what every class has of itself."""
-        functions, classes, belongings = self._functions, self._classes, self._belongings
-        for attribute, value in list(space.items()):
+        found = self._among(list(space.values()))
+        for attribute, value in list(space.items()) if found else ():
+            if any(value is one for one in found) and (is_any(type(value), _CODE) or not attribute.startswith("__")):
+                yield attribute, value
+
+    def _among(self, values: list[Any]) -> list[Any]:
+        functions, found = self._functions, []
+        for value in values:
             kind = type(value)
             if kind is FunctionType:
-                found = id(value) in functions
-            elif kind is type or issubclass(kind, type):
-                found = id(value) in classes
-            elif kind is BuiltinFunctionType and type(value.__self__) is ModuleType:
-                found = False
-            else:
-                found = kind not in _PLAIN and value in belongings
-            if found and (kind in _CODE or not attribute.startswith("__")):
-                yield attribute, value
+                if value in functions:
+                    found.append(value)
+            elif not (type(kind) is type and kind in _PLAIN) and self._is_mine(value, kind):
+                found.append(value)
+        return found
+
+    def _is_mine(self, value: Any, kind: type) -> bool:
+        if issubclass(kind, type):
+            return self._belongings.is_code(value)
+        if kind is BuiltinFunctionType and type(value.__self__) is ModuleType:
+            return False
+        if kind is property and all(type(one) in _ACCESSORS for one in (value.fget, value.fset, value.fdel)):
+            return any(one in self._functions for one in (value.fget, value.fset, value.fdel))
+        return not (kind is tuple and _is_data(value)) and value in self._belongings
 
 
 def _functions(belongings: Belongings) -> set[int]:
     """Identities of all functions that are the plugin's or wrap something of the plugin's."""
-    every = belongings.heap[FunctionType]
-    wrapping = (one for one in every if (one.__closure__ or one.__defaults__) and one in belongings)
+    wrapping = (one for one in belongings.heap[FunctionType] if _wraps(one) and one in belongings)
     return {id(one) for one in (*belongings.functions, *wrapping)}
 
 
+def _wraps(function: FunctionType) -> bool:
+    """Whether there is anything in it but plain data; of very many functions nearly all are told by that."""
+    return bool(function.__closure__) or not _is_data(function.__defaults__ or ())
+
+
+def _is_data(values: tuple[Any, ...]) -> bool:
+    return all(type(kind := type(value)) is type and kind in _DATA for value in values)
+
+
+_FUNCTIONS: Final[WeakKeyDictionary[Belongings, set[int]]] = WeakKeyDictionary()
 _FOUND: Final[WeakKeyDictionary[Belongings, dict[str, list[tuple[_Place, Any]]]]] = WeakKeyDictionary()
 """One search serves two ties; what it found goes with the belongings, which hold all of it anyway."""
 
