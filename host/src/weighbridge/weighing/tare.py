@@ -31,25 +31,22 @@ def stdlib_since(before: Container[str]) -> list[str]:
 
 
 def import_stdlib(names: Iterable[str]) -> int:
-    """Import these modules; how many traced bytes they brought. Tracing is off afterwards."""
-    tracemalloc.start(1)
+    """Import these modules; how many traced bytes they brought."""
     gc.collect()
     before = tracemalloc.get_traced_memory()[0]
     for name in names:
         with suppress(Exception):  # it is imported when the plugin does what it takes
             importlib.import_module(name)
     gc.collect()
-    brought = tracemalloc.get_traced_memory()[0] - before
-    tracemalloc.stop()
-    return brought
+    return tracemalloc.get_traced_memory()[0] - before
 
 
 def make_room_for_names() -> list[str]:
     """Make the interpreter's table of names big; the names that it was made big with, which have to be kept.
 
     The table doubles when it is full, by up to a megabyte at once, and never shrinks: whoever comes next would pay.
+    Tracing has to be on, for that is how it is seen to grow.
     """
-    tracemalloc.start(1)
     names: list[str] = []
     doublings = 0
     while doublings < _DOUBLINGS:
@@ -58,5 +55,4 @@ def make_room_for_names() -> list[str]:
         name = sys.intern(name)
         doublings += tracemalloc.get_traced_memory()[0] - before > _JUMP_BYTES
         names.append(name)
-    tracemalloc.stop()
     return names

@@ -78,7 +78,9 @@ def run_task(task: Task, *, timeout_seconds: float, python: str | None = None) -
         # what the plugin leaves in a temporary folder goes with ours, also if it was killed
         Path(folder, "tmp").mkdir()
         environment |= dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(Path(folder, "tmp")))
-        command = [python or sys.executable, "-P", "-m", "weighbridge.weighing.worker", folder]
+        # traced from the start, or what makes room for more by moving would look as if it had come new
+        tracing = ["-X", "tracemalloc=1"] if task.kind == "trace" else []
+        command = [python or sys.executable, "-P", *tracing, "-m", "weighbridge.weighing.worker", folder]
         with errors.open("wb") as stream:
             code = _run(command, environment, stream, timeout_seconds)
         if result.exists():

@@ -124,7 +124,6 @@ def _trace(task: dict[str, Any]) -> dict[str, Any]:
     """Traced bytes, modules, and what came back."""
     stdlib_bytes = import_stdlib(task["stdlib"])
     names = make_room_for_names()
-    tracemalloc.start(1)  # stays on over the unload, which the gate alone does not
     host = _host(task, "gate")
     account = host.load(task["name"])
     receipt = host.unload(task["name"], dependencies=True)
