@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import sys
 import threading
 import time
@@ -20,6 +19,7 @@ from ..accounting.process import ProcessMemory, trim
 from ..hooks import Hooks
 from ..leases.schedule import Scheduler
 from ..reclaim.belongings import Belongings
+from ..reclaim.collection import collect
 from ..reclaim.drain import Drain
 from ..reclaim.drop import drop_modules
 from ..reclaim.explain import explained
@@ -27,6 +27,7 @@ from ..reclaim.names import namespace_of
 from ..reclaim.receipt import Receipt, Survivor
 from ..reclaim.threads import stack, stop_threads, stray_threads
 from ..reclaim.ties.catalogue import cut_ties, wanted
+from ..reclaim.ties.collector import Frozen
 from ..reclaim.watch import Watched, namespaces, survivors, watch
 from .course import Course, Wish
 from .plugin import Plugin
@@ -177,7 +178,7 @@ class Unloader:
         """One collection. Another one only if something is left: after a second look at what holds it."""
         if course.wish.verify == "none":
             return
-        gc.collect()
+        collect(course.remaining(_LEAST_SECONDS))
         course.collections = 1
         alive = course.alive()
         if not alive:
@@ -187,11 +188,12 @@ class Unloader:
             again = cut_ties(Belongings.left(names, alive, wanted(), patches=plugin.patches), course.wish.cut)
             course.findings += [one for one in again if one not in course.findings]
         del alive
-        gc.collect()  # finalizers of the first collection may have freed the rest
+        collect(course.remaining(_LEAST_SECONDS))  # finalizers of the first collection may have freed the rest
         course.collections = 2
 
     def _verify(self, plugin: Plugin, course: Course) -> list[Survivor]:
-        if course.finalizers:
+        thawed = any((one.tie, one.outcome) == (Frozen.name, "cut") for one in course.findings)
+        if course.finalizers or thawed:  # what was frozen could not be seen, unless a module leads to it
             # one that brings its object back does so when the weak references are cleared: the classes tell
             # https://docs.python.org/3/library/weakref.html#weakref.ref
             known = {id(one.reference) for one in (*course.watched, *plugin.stranded)}

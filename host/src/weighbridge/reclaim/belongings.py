@@ -11,13 +11,18 @@ from types import FunctionType, ModuleType
 from typing import Any, Final
 
 from ..accounting.modules import is_module
+from ..accounting.references import stored_in
 from .heap import gather
-from .names import defined_in, namespace_of, stored
+from .names import defined_in, namespace_of, qualified, stored
 from .watch import Watched, watch
 
 _DEPTH: Final = 6
 _MOST: Final = 10_000
 """So many things inside of one are looked at: tables of constants are nested tuples, too."""
+_FROZEN: Final = 500_000
+"""So many things are looked at where the collector does not list them."""
+_DISGUISES: Final = frozenset({"builtins", "__main__"})
+"""Modules that classes of others claim to come from, so that their names are short."""
 _TYPING: Final = frozenset({"typing", "types", "typing_extensions"})
 LRU: Final[type] = type(functools.lru_cache(len))
 CODE: Final[tuple[type, ...]] = (FunctionType, type)
@@ -77,7 +82,7 @@ class Belongings:
         frozen = list(_frozen(modules, wanted, heap)) if gc.get_freeze_count() else []
         for one in frozen:
             heap[FunctionType if type(one) is FunctionType else type].append(one)
-        homes = wanted | {str(namespace_of(module).get("__name__")) for module in modules}
+        homes = wanted | _DISGUISES | {str(namespace_of(module).get("__name__")) for module in modules}
         classes = [one for one in heap[type] if defined_in(one) in homes and _is_of(one, wanted, spaces)]
         # by its globals: attrs writes the module of the last class into a function that all classes share
         functions = {id(one): one for one in heap[FunctionType] if id(one.__globals__) in spaces}
@@ -116,6 +121,8 @@ class Belongings:
         """
         if self._is(thing):
             return True
+        if self._inside(thing) is _NOTHING:  # nearly everything there is
+            return False
         level, seen = [thing], {id(thing)}
         for _ in range(_DEPTH):
             inside = (inner for one in level for inner in self._inside(one))
@@ -145,7 +152,7 @@ class Belongings:
             return look(thing)
         if defined_in(kind) in _TYPING:
             return self._annotated(thing)
-        return _trace(thing) if issubclass(kind, BaseException) else ()
+        return _trace(thing) if issubclass(kind, BaseException) else _NOTHING
 
     def _annotated(self, thing: Any) -> Iterable[object]:
         """Aliases, unions, type variables: made of the plugin's types, or made in its modules."""
@@ -162,30 +169,44 @@ def _is_of(cls: type, names: frozenset[str], spaces: set[int]) -> bool:
     https://docs.python.org/3/library/importlib.html#importlib.util.module_from_spec
     """
     home = defined_in(cls)
-    for value in list(type.__dict__["__dict__"].__get__(cls).values()):
-        if type(value) is FunctionType and value.__globals__.get("__name__") == home:
-            return id(value.__globals__) in spaces
-    return home in names
+    methods = [one for one in stored_in(cls).items() if type(one[1]) is FunctionType]
+    for _, method in methods:
+        if method.__globals__.get("__name__") == home:
+            return id(method.__globals__) in spaces
+    return home in names or any(_is_written_in(cls, home, *one) for one in methods if id(one[1].__globals__) in spaces)
+
+
+def _is_written_in(cls: type, home: str | None, name: str, method: FunctionType) -> bool:
+    """Whether a method was written inside the class, which only says that it comes from elsewhere.
+
+    As pytest's ``Skipped`` does, to look like a class of ``builtins``: that module has none of the name.
+    """
+    claimed = namespace_of(sys.modules.get(home or "")).get(qualified(cls))
+    return claimed is not cls and method.__code__.co_qualname == f"{qualified(cls)}.{name}"
 
 
 def _frozen(
     modules: Sequence[ModuleType], names: frozenset[str], heap: Mapping[type, list[Any]]
 ) -> Iterator[FunctionType | type]:
-    """Functions and classes in the namespaces of the modules that the collector does not list since ``gc.freeze``.
+    """Functions and classes that the modules lead to and the collector does not list since ``gc.freeze``.
 
     https://docs.python.org/3/library/gc.html#gc.freeze
     """
     known = set(map(id, (*heap[FunctionType], *heap[type])))
     spaces = {id(namespace_of(module)) for module in modules}
-    owners: list[Any] = [*modules]
-    for owner in owners:
-        for value in list(namespace_of(owner).values()):
-            is_class = issubclass(type(value), type)
-            is_function = type(value) is FunctionType and id(value.__globals__) in spaces
-            if (is_function or (is_class and defined_in(value) in names)) and id(value) not in known:
+    seen = {id(namespace_of(module)) for module in list(sys.modules.values()) if is_module(module)}
+    waiting: list[Any] = [namespace_of(module) for module in modules]
+    for owner in waiting:
+        for value in gc.get_referents(owner):
+            is_class, is_function = issubclass(type(value), type), type(value) is FunctionType
+            is_own = id(value.__globals__) in spaces if is_function else is_class and defined_in(value) in names
+            if is_own and id(value) not in known:
                 known.add(id(value))
                 yield value
-                owners.extend([value] if is_class else [])
+            # what is in a class or a module of others is theirs
+            if id(value) not in seen and (is_own or not (is_class or is_module(value))) and len(waiting) < _FROZEN:
+                seen.add(id(value))
+                waiting.append(value)
 
 
 def _written_for(classes: Iterable[type], names: frozenset[str]) -> Iterator[FunctionType]:
@@ -195,7 +216,7 @@ def _written_for(classes: Iterable[type], names: frozenset[str]) -> Iterator[Fun
     its ``evolve`` that of each class in turn, https://github.com/python-attrs/attrs/blob/main/src/attr/_make.py.
     """
     for cls in classes:
-        for value in list(type.__dict__["__dict__"].__get__(cls).values()):
+        for value in list(stored_in(cls).values()):
             if type(value) is FunctionType and _says(value) in names and not _is_in_module(value):
                 yield value
 
@@ -210,6 +231,7 @@ def _is_in_module(function: FunctionType) -> bool:
     return type(home) is str and namespace_of(sys.modules.get(home)) is function.__globals__
 
 
+_NOTHING: Final = ()
 _PARTS: Final = ("__origin__", "__args__", "__bound__", "__constraints__", "__metadata__", "__supertype__")
 
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import gc
-import sys
 from collections.abc import Iterable
-from typing import Any, Final
-
-_LONG_SECONDS: Final = 60.0
+from itertools import chain, compress, starmap, tee
+from typing import Any
 
 
 def gather(kinds: Iterable[type]) -> dict[type, list[Any]]:
@@ -15,20 +13,16 @@ def gather(kinds: Iterable[type]) -> dict[type, list[Any]]:
 
     Told by exact type: asking an unknown object for an attribute could run its code. No other object is held for longer
     than the walk takes, and no other thread runs meanwhile: a tuple that one of them is building cannot grow while it
-    is held (https://github.com/python/cpython/issues/59313).
+    is held (https://github.com/python/cpython/issues/59313). So the walk is one call of compiled code from beginning to
+    end. A long switch interval would not do: whoever already waits for the interpreter gets it all the same, and this
+    thread would then wait for as long as that interval.
     """
     wanted = {id(kind): kind for kind in kinds}  # by identity: not every class can be hashed
     if id(type) in wanted:
         wanted |= {id(kind): type for kind in _metaclasses()}
     found: dict[type, list[Any]] = {kind: [] for kind in wanted.values()}
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(_LONG_SECONDS)
-    try:
-        things = gc.get_objects()
-        picked = [thing for thing, kind in zip(things, map(id, map(type, things)), strict=True) if kind in wanted]
-    finally:
-        things = []
-        sys.setswitchinterval(interval)
+    things, same = tee(chain.from_iterable(starmap(gc.get_objects, [()])))
+    picked = list(compress(things, map(wanted.__contains__, map(id, map(type, same)))))
     for thing in picked:
         found[wanted[id(type(thing))]].append(thing)
     return found

@@ -11,7 +11,10 @@ from .belongings import Belongings
 from .names import CONTAINERS, SUSPENDED, is_any, name_of, namespace_of, short
 
 _DEPTH: Final = 8
-_WIDEST: Final = 2_000
+_WIDEST: Final = 200_000
+_CROWD: Final = 200
+"""``gc.get_referrers`` compares every reference on the heap with each of its arguments; for more of them a walk that
+looks them up is quicker."""
 _OURS: Final = __name__.partition(".")[0]
 UNSEEN: Final = "somewhere that Python cannot see, such as a running frame"
 
@@ -62,11 +65,9 @@ class _Search:
 
     def _referrers(self, level: list[Any]) -> list[tuple[Any, list[Any]]]:
         """Who holds things of this level, with what they hold; a thing that nothing holds is held out of sight."""
-        arguments = tuple(level)
-        self._ours.add(id(arguments))  # from Python 3.13 on it is found too
-        referrers = gc.get_referrers(*arguments)
-        self._ours.add(id(referrers))
         wanted = set(map(id, level))
+        referrers = self._nearest(level) if len(level) <= _CROWD else self._among_all(wanted)
+        self._ours.add(id(referrers))
         pairs = []
         for holder in referrers:
             if id(holder) not in self._ours and not _is_ours(holder):
@@ -77,6 +78,16 @@ class _Search:
         self._ours.update(id(held) for _, held in pairs)
         self._ours.add(id(pairs))
         return pairs
+
+    def _nearest(self, level: list[Any]) -> list[Any]:
+        arguments = tuple(level)
+        self._ours.add(id(arguments))  # from Python 3.13 on it is found too
+        return gc.get_referrers(*arguments)
+
+    def _among_all(self, wanted: set[int]) -> list[Any]:
+        every = gc.get_objects()
+        self._ours.add(id(every))
+        return [holder for holder in every if not wanted.isdisjoint(map(id, gc.get_referents(holder)))]
 
     def _follow(self, holder: Any, held: list[Any], trails: dict[int, dict[int, str]]) -> None:
         """Note where a way ends; else go on from `holder`."""

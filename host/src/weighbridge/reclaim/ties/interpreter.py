@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -128,7 +129,8 @@ class MonitoringCallbacks(Tie):
 
 _TOOLS: Final = 6
 """https://docs.python.org/3/library/sys.monitoring.html#registering-and-using-tools."""
-_LONG_SECONDS: Final = 60.0
+_LONG_SECONDS: Final = 0.1
+"""No longer: whoever already waits for the interpreter gets it all the same, and this thread then waits that long."""
 
 
 def _callbacks(monitoring: Any, tool: int) -> dict[str, Any]:
@@ -223,9 +225,9 @@ class AuditHooks(Tie):
     def holds(self, belongings: Belongings) -> Iterator[Hold]:
         """An event of our own is raised, and the functions of the plugin's that it calls are the hooks."""
         candidates = {id(function.__code__): function for function in belongings.functions if _takes_event(function)}
-        if not candidates or sys.getprofile() is not None:  # not in the way of somebody's profiler
+        if not candidates:
             return
-        for code in _called_by_audit(candidates, belongings):
+        for code in _elsewhere(lambda: _called_by_audit(candidates, belongings)):
             note = "an audit hook cannot be removed before the process ends"
             yield Hold(place="sys.addaudithook", held=name_of(candidates[code]), cut=None, note=note)
 
@@ -239,6 +241,26 @@ _VARIABLE: Final = 4
 def _takes_event(function: FunctionType) -> bool:
     code = function.__code__
     return code.co_argcount >= _ARGUMENTS or bool(code.co_flags & _VARIABLE)
+
+
+def _elsewhere(call: Callable[[], set[int]]) -> set[int]:
+    """Call it in a thread that has no profile function: not in the way of somebody's profiler in this one.
+
+    It is not one of ``threading``'s, which may have been told to give each of its threads a profile function.
+    """
+    if sys.getprofile() is None:
+        return call()
+    came, done = [], _thread.allocate_lock()
+
+    def run() -> None:
+        with suppress(Exception):
+            came.append(call())
+        done.release()
+
+    done.acquire()
+    _thread.start_new_thread(run, ())
+    with done:
+        return came[0] if came else set()
 
 
 def _called_by_audit(candidates: Mapping[int, FunctionType], belongings: Belongings) -> set[int]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import operator
 import sys
-from collections import OrderedDict, UserDict, UserList, deque
+from collections import OrderedDict, UserDict, deque
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import compress
 from typing import Any, Final, TypeAlias
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
@@ -14,11 +16,12 @@ import attrs
 from ...accounting.modules import is_module, referenced
 from ..belongings import Belongings
 from ..names import defined_in, is_any, name_of, namespace_of, short
-from .running import take_out
 from .tie import Hold, Tie
 
 _DEPTH: Final = 4
 _MOST: Final = 50_000
+_NAMED: Final = 3
+"""So many entries of one list are named."""
 _PARENTS: Final = frozenset({"__main__", *sys.stdlib_module_names, *sys.builtin_module_names})
 
 
@@ -62,6 +65,9 @@ class _Walk:
         if nearest is not None:
             self.seen.add(id(thing))
             yield from self._entries(_ENTRIES[nearest](thing), place, depth)
+        elif issubclass(kind, list | deque):
+            self.seen.add(id(thing))
+            yield from self._sequence(thing, place, depth)
         elif issubclass(kind, tuple):  # nothing can be taken out of it; what it contains may be a registry
             self.seen.add(id(thing))
             for value in tuple.__iter__(thing):
@@ -73,6 +79,19 @@ class _Walk:
         elif defined_in(kind) in self.libraries and not is_module(thing):
             self.seen.add(id(thing))
             yield from self.inside(namespace_of(thing), place, depth - 1)
+
+    def _sequence(self, container: Any, place: str, depth: int) -> Iterator[Hold]:
+        """What the plugin put into a list goes at once: one by one it would be moved together as often."""
+        every = list(_iterate(container))
+        mine = [value for value in every if value in self.belongings]
+        if mine:
+            names = ", ".join(dict.fromkeys(map(name_of, mine[:_NAMED])))
+            rest = f" and {len(mine) - _NAMED} more" if len(mine) > _NAMED else ""
+            yield Hold(place=place, held=names + rest, cut=partial(_take_out_all, container, mine))
+        known = set(map(id, mine))
+        for value in every:
+            if id(value) not in known:
+                yield from self._look(value, place, depth - 1)
 
     def _entries(self, entries: _Entries, place: str, depth: int) -> Iterator[Hold]:
         for key, value, cut in entries:
@@ -110,39 +129,36 @@ def _members(container: set[Any]) -> _Entries:
         yield None, value, partial(set.discard, container, value)
 
 
-def _places(container: list[Any]) -> _Entries:
-    for value in list(list.__iter__(container)):
-        yield None, value, partial(take_out, container, value)
-
-
-def _ends(container: deque[Any]) -> _Entries:
-    for value in list(deque.__iter__(container)):
-        yield None, value, partial(_take_from, container, value)
-
-
 def _behind(container: Any) -> _Entries:
     data: Any = namespace_of(container).get("data")
-    if issubclass(type(data), dict):
+    if type(data) is dict:
         yield from _items(data)
-    elif issubclass(type(data), list):
-        yield from _places(data)
 
 
-def _take_from(container: deque[Any], value: object) -> None:
-    """By identity: comparing could run code of the plugin."""
+def _iterate(container: Any) -> Iterator[Any]:
+    return deque.__iter__(container) if issubclass(type(container), deque) else list.__iter__(container)
+
+
+def _take_out_all(container: Any, gone: list[Any]) -> None:
+    """By identity: comparing could run code of the plugin.
+
+    What stays of a list is written in one instruction without any Python inside, so that no other thread gets between.
+    """
+    mine = set(map(id, gone))
+    if issubclass(type(container), list):
+        stays = map(operator.not_, map(mine.__contains__, map(id, list.__iter__(container))))
+        list.__setitem__(container, slice(None), compress(list.__iter__(container), stays))
+        return
     for place in reversed(range(len(container))):
-        if container[place] is value:
+        if id(container[place]) in mine:
             del container[place]
 
 
 _ENTRIES: Final[dict[type, Callable[[Any], _Entries]]] = {
     dict: _items,
     OrderedDict: _ordered,
-    list: _places,
-    deque: _ends,
     set: _members,
     UserDict: _behind,
-    UserList: _behind,
     WeakKeyDictionary: _behind,
     WeakValueDictionary: _behind,
 }
