@@ -1,28 +1,27 @@
 """What the interpreter never gives back of code: interned names and texts.
 
-Since Python 3.12 an interned text lives until the interpreter ends, since 3.13 only those that came with code do: names
-and the constants that look like names.
+Since Python 3.12 an interned text lives until the interpreter ends, since 3.13 only one that came with code: names,
+and what looks like a name and was read from a compiled file.
 https://github.com/python/cpython/blob/v3.12.1/Objects/unicodeobject.c (``PyUnicode_InternInPlace``),
 https://github.com/python/cpython/blob/v3.13.0/Objects/codeobject.c (``intern_strings``), gh-113993.
 """
 
 from __future__ import annotations
 
+import marshal
+import os
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Iterator
-from importlib.machinery import SourceFileLoader, SourcelessFileLoader
+from contextlib import suppress
+from importlib.util import cache_from_source
 from types import CodeType, FunctionType, ModuleType
 from typing import Final
 
+_HEADER_BYTES: Final = 16
+"""https://peps.python.org/pep-0552"""
 _IMMORTAL: Final = 1 << 28
 """No mortal object has as many references; https://peps.python.org/pep-0683."""
-
-
-class _Reader(SourceFileLoader):
-    """Reads the code of a module: from its compiled file, or from its source where none was ever written."""
-
-    def set_data(self, path: str, data: object, *, _mode: int = 0o666) -> None:
-        """Write nothing: a measurement leaves no files."""
 
 
 def immortal_bytes(files: Iterable[str], living: Callable[[], Iterable[object]]) -> int | None:
@@ -42,23 +41,47 @@ def immortal_bytes(files: Iterable[str], living: Callable[[], Iterable[object]])
     sizes: dict[int, int] = {}
     for code in map(_code, files):
         for text in _texts(code):
-            if _is_immortal(text) and tracemalloc.get_object_traceback(text) is not None:
+            trace = tracemalloc.get_object_traceback(text) if sys.getrefcount(text) > _IMMORTAL else None
+            if trace is not None and trace[-1].filename != __file__:  # or it is there because we have read it
                 sizes[id(text)] = sys.getsizeof(text)
     for text in _in_use(living()) if sizes else ():
         sizes.pop(id(text), None)
     return sum(sizes.values())
 
 
-def _is_immortal(text: str) -> bool:
-    return sys.getrefcount(text) > _IMMORTAL
-
-
 def _code(file: str) -> CodeType | None:
-    loader = (SourcelessFileLoader if file.endswith(".pyc") else _Reader)("module", file)
+    """The code of a module; from its source, where there is no compiled file of it."""
+    with suppress(OSError, SyntaxError, ValueError, EOFError, TypeError, NotImplementedError):
+        if file.endswith(".pyc"):
+            return _unmarshalled(file)
+        if file.endswith(".py"):
+            cached = cache_from_source(file)
+            return _unmarshalled(cached) if _is_current(cached, file) else _compiled(file)
+    return None
+
+
+def _is_current(cached: str, file: str) -> bool:
+    """Whether a compiled file belongs to the source as it is; those that go by a hash are taken at their word."""
     try:
-        return loader.get_code("module")
-    except (ImportError, OSError, SyntaxError, ValueError, EOFError, TypeError):
-        return None
+        with open(cached, "rb") as stream:
+            header = stream.read(_HEADER_BYTES)
+    except OSError:
+        return False
+    status = os.stat(file)
+    flags, seconds, size = (int.from_bytes(header[start : start + 4], "little") for start in (4, 8, 12))
+    return bool(flags) or (seconds, size) == (int(status.st_mtime) & 0xFFFFFFFF, status.st_size & 0xFFFFFFFF)
+
+
+def _unmarshalled(file: str) -> CodeType | None:
+    with open(file, "rb") as stream:
+        code = marshal.loads(stream.read()[_HEADER_BYTES:])
+    return code if type(code) is CodeType else None
+
+
+def _compiled(file: str) -> CodeType:
+    with open(file, "rb") as stream, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # its import has warned already
+        return compile(stream.read(), file, "exec", dont_inherit=True)
 
 
 def _in_use(living: Iterable[object]) -> Iterator[str]:
