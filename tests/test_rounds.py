@@ -25,7 +25,7 @@ PLUGINS: Final = (
 @pytest.mark.parametrize(("group", "name"), PLUGINS)
 def test_nothing_grows_however_often_a_plugin_comes_and_goes(group: str, name: str) -> None:
     """Less than a KiB of traced memory a round, and no thread and no descriptor, after a warm-up."""
-    command = [sys.executable, str(DRIVER), group, name, str(ROUNDS)]
+    command = [sys.executable, "-X", "tracemalloc=1", str(DRIVER), group, name, str(ROUNDS)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     figures = json.loads(done.stdout.splitlines()[-1])

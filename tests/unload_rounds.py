@@ -1,6 +1,6 @@
 """Loads, uses and unloads one installed plugin again and again, and prints by how much the process grew, as JSON.
 
-python unload_rounds.py GROUP NAME ROUNDS
+python -X tracemalloc=1 unload_rounds.py GROUP NAME ROUNDS
 """
 
 from __future__ import annotations
@@ -20,8 +20,7 @@ import psutil
 from weighbridge.host import Host
 
 WARM_UP: Final = 5
-INTERNED: Final = 90_000
-"""The interpreter's table of names doubles now and then, and never shrinks: it is made big beforehand."""
+NAMES: Final = 90_000
 SOURCE: Final = "import os\n\n\ndef f(a, b=[]):\n    for i in range(3):\n        print(i, a, b)\n"
 
 
@@ -56,30 +55,48 @@ def use_lantern(host: Host) -> object:
 USES: Final[dict[str, Callable[[], object]]] = {"B": use_bugbear, "C90": use_mccabe, "tables": use_markdown}
 
 
-def main(group: str, name: str, rounds: int) -> dict[str, Any]:
-    """Figures of the process after each of the rounds, the first ones left out."""
-    for number in range(INTERNED):
+def settle() -> None:
+    """Bring the interpreter's table of names to the size that its entries ask for.
+
+    It is built anew when it has no room left, for dead names, too, and its size then depends on how many live at that
+    moment: half a MiB more or less, which is nobody's leak. After so many names it has just been built anew.
+    """
+    for number in range(NAMES):
         sys.intern(f"name {number} of nobody's")
-    tracemalloc.start(1)
+    gc.collect()
+
+
+def main(group: str, name: str, rounds: int) -> dict[str, Any]:
+    """By how much the process has grown between the end of the warm-up and that of the rounds."""
+    if not tracemalloc.is_tracing():
+        raise SystemExit("run it with -X tracemalloc=1: what is replaced has to have been traced as well")
     host = Host(group=group)
-    process = psutil.Process()
-    figures = []
-    survivors = 0
-    for _ in range(WARM_UP + rounds):
-        host.load(name)
-        USES.get(name, lambda: use_lantern(host))()
-        receipt = host.unload(name, dependencies=True, cut="all")
-        survivors += len(receipt.survivors)
-        del receipt
-        gc.collect()
-        figures.append((tracemalloc.get_traced_memory()[0], threading.active_count(), process.num_fds()))
-    first, last = figures[WARM_UP - 1], figures[-1]
+    survivors = take_turns(host, name, WARM_UP)
+    before = figures()
+    survivors += take_turns(host, name, rounds)
+    after = figures()
     return {
-        "bytes_per_round": (last[0] - first[0]) / rounds,
-        "threads": last[1] - first[1],
-        "descriptors": last[2] - first[2],
+        "bytes_per_round": (after[0] - before[0]) / rounds,
+        "threads": after[1] - before[1],
+        "descriptors": after[2] - before[2],
         "survivors": survivors,
     }
+
+
+def take_turns(host: Host, name: str, rounds: int) -> int:
+    """Load, use and unload so many times; how much outlived its unload in all of them."""
+    survivors = 0
+    for _ in range(rounds):
+        host.load(name)
+        USES.get(name, lambda: use_lantern(host))()
+        survivors += len(host.unload(name, dependencies=True, cut="all").survivors)
+    return survivors
+
+
+def figures() -> tuple[int, int, int]:
+    """Traced bytes, threads and descriptors of the process."""
+    settle()
+    return tracemalloc.get_traced_memory()[0], threading.active_count(), psutil.Process().num_fds()
 
 
 if __name__ == "__main__":
