@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ from weighbridge.cli.app import run
 from weighbridge.testing import TemporaryPlugin
 
 HERE = Path(__file__).parent
+PAGE = HERE.parents[2] / "docs" / "operating.md"
+SIZE = re.compile(r"[\d.]+ [KM]?i?B")
 EMPTY = "class Plugin:\n    def __init__(self, context):\n        pass\n"
 
 CONFIG = """\
@@ -33,7 +36,7 @@ def _like_a_fresh_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
 
 @pytest.fixture(autouse=True)
 def _installed(temporary_plugin: TemporaryPlugin) -> None:
-    for name, attribute in (("crane", "Crane"), ("moth", "Moth")):
+    for name, attribute in (("crane", "Crane"), ("ear", "Ear"), ("moth", "Moth")):
         temporary_plugin(name, (HERE / f"sample_{name}.py").read_text(encoding="utf-8"), attribute=attribute)
     temporary_plugin("anvil", EMPTY, manifest='[memory]\nload = "64 GiB"\n')
     temporary_plugin("broken", "raise ValueError('out of order')\n")
@@ -82,6 +85,24 @@ def test_option_goes_before_file_before_environment(
 def test_exit_codes(arguments: list[str], code: int, capsys: pytest.CaptureFixture[str]) -> None:
     """The exit code says how it ended."""
     assert run(arguments) == code
+
+
+@pytest.mark.parametrize(
+    ("command", "code"), [("explain moth", 1), ("explain ear", 0), ("explain ear --cut none", 1), ("check moth", 1)]
+)
+def test_the_page_shows_what_the_command_prints(command: str, code: int, capsys: pytest.CaptureFixture[str]) -> None:
+    """Line for line; sizes may be others."""
+    assert run(command.split()) == code
+    came, shown = (SIZE.sub("...", text).splitlines() for text in (capsys.readouterr().out, block(command)))
+    assert [line.rstrip() for line in came] == shown
+
+
+def block(command: str) -> str:
+    """What the page has below a command."""
+    [text] = re.findall(
+        rf"^\$ weighbridge {command}\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
+    )
+    return str(text)
 
 
 @pytest.mark.parametrize("pattern", ["crane", "cr*", "moth,crane"])
