@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Iterable
-from itertools import chain, compress, starmap, tee
+from itertools import chain, compress, starmap
 from typing import Any
 
 
@@ -21,9 +21,11 @@ def gather(kinds: Iterable[type]) -> dict[type, list[Any]]:
     if id(type) in wanted:
         wanted |= {id(kind): type for kind in _metaclasses()}
     found: dict[type, list[Any]] = {kind: [] for kind in wanted.values()}
-    things, same = tee(chain.from_iterable(starmap(gc.get_objects, [()])))
-    picked = list(compress(things, map(wanted.__contains__, map(id, map(type, same)))))
-    for thing in picked:
+    things: list[Any] = []
+    fill = map(things.extend, starmap(gc.get_objects, [()]))
+    pick = compress(things, map(wanted.__contains__, map(id, map(type, things))))
+    clear = starmap(things.clear, [()])
+    for thing in list(chain(filter(None, fill), pick, filter(None, clear))):
         found[wanted[id(type(thing))]].append(thing)
     return found
 

@@ -44,7 +44,7 @@ def namespace_of(owner: Any) -> dict[str, Any]:
     return references.namespace_of(owner)
 
 
-def is_any(kind: type, kinds: Container[type]) -> bool:
+def is_any(kind: type, kinds: Container[object]) -> bool:
     """Whether a type is one of some of Python's own; no metaclass is asked to hash or to compare a class of its own."""
     return type(kind) is type and kind in kinds
 
@@ -88,7 +88,7 @@ def _text(name: object, otherwise: str) -> str:
 
 def _built_in(function: BuiltinFunctionType) -> str:
     """Its ``__qualname__``, which Python would compute by asking the class of the instance."""
-    owner = function.__self__
+    owner: Any = function.__self__
     if owner is None or issubclass(type(owner), ModuleType):
         return function.__name__
     return f"{qualified(owner if issubclass(type(owner), type) else type(owner))}.{function.__name__}"

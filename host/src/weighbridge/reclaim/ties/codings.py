@@ -8,6 +8,7 @@ import gc
 import weakref
 from collections.abc import Iterator
 from functools import partial
+from types import FrameType, GeneratorType
 from typing import Any, Final
 
 import attrs
@@ -101,15 +102,23 @@ def _look(belongings: Belongings) -> _Registries:
     name = next((one for one in _OWN if codecs.lookup_error(one) is _own_handler(one)), "strict")
     own: dict[str, Any] = vars(encodings)["_cache"]  # of what was asked for where the interpreter's had nothing
     holders = gc.get_referrers(first, info, _own_handler(name))
-    tables = [one for one in holders if type(one) is dict]
-    heap = {id(belongings.functions), *map(id, belongings.heap.values())}
-    paths = (one for one in holders if type(one) is list and one[0] is first and id(one) not in heap)
+    tables = [one for one in holders if type(one) is dict and (one is own or _is_hidden(one, holders))]
+    paths = (one for one in holders if type(one) is list and one[0] is first and _is_hidden(one, holders))
     cache = next((one for one in tables if one is not own and any(one.get(key) is info for key in _KNOWN)), {})
     return _Registries(
         searches=next(paths, []),
         caches=(("encodings._cache", own), ("codecs cache", cache)),
         errors=next((one for one in tables if one.keys() >= _LOST and name in one), {}),
     )
+
+
+def _is_hidden(container: object, *ours: object) -> bool:
+    """Whether nothing in Python refers to it: what has a holder is a look-alike of somebody else's."""
+    known = set(map(id, ours))
+    return all(id(one) in known or type(one) in _RUNNING for one in gc.get_referrers(container))
+
+
+_RUNNING: Final = (FrameType, GeneratorType)
 
 
 def _own_handler(name: str) -> Any:
