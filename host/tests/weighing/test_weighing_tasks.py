@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import datetime
 import signal
+import subprocess
 import sys
 import sysconfig
 import threading
 from pathlib import Path
+from types import ModuleType
 
 import attrs
 import pytest
@@ -19,6 +21,7 @@ from weighbridge.fabricate import write_distribution
 from weighbridge.reclaim.receipt import Survivor
 from weighbridge.weighing import weigh as weighing_module
 from weighbridge.weighing.records import Weighing
+from weighbridge.weighing.tare import stdlib_since
 from weighbridge.weighing.task import Answer, Task, crash, run_task, signals_held
 from weighbridge.weighing.ties import holders, kinds
 from weighbridge.weighing.weigh import check, remember, weigh
@@ -170,6 +173,7 @@ def test_the_median_of_the_rounds_counts(monkeypatch: pytest.MonkeyPatch) -> Non
     """One round that was disturbed changes nothing."""
     answers = iter(
         [
+            Answer(status="ok", content={"stdlib": []}),
             Answer(status="ok", content={"traced_bytes": 1, "stdlib_bytes": 0, "modules": 1}),
             *(
                 Answer(status="ok", content={"import_seconds": seconds, "resident_bytes": nbytes})
@@ -187,6 +191,7 @@ def test_a_timing_that_fails_is_the_status_of_the_whole(monkeypatch: pytest.Monk
     """A plugin that crashes every other time is not fine."""
     answers = iter(
         [
+            Answer(status="ok", content={"stdlib": []}),
             Answer(status="ok", content={"traced_bytes": 1, "stdlib_bytes": 0, "modules": 1}),
             Answer(status="timeout", content={}, error="no result after 1 s; it was killed"),
         ]
@@ -195,6 +200,61 @@ def test_a_timing_that_fails_is_the_status_of_the_whole(monkeypatch: pytest.Monk
     candidate = Candidate(name="crane", group="weighbridge", value="crane", distribution="crane", version="1")
     weighing = weigh(candidate)
     assert (weighing.status, weighing.traced_bytes, weighing.import_seconds) == ("timeout", 1, None)
+
+
+def test_a_plugin_that_cannot_be_loaded_is_tried_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first interpreter says why, and there is no second one."""
+    answers = iter([Answer(status="crashed", content={}, error="exit code 7")])
+    monkeypatch.setattr(weighing_module, "run_task", lambda task, **options: next(answers))
+    candidate = Candidate(name="crane", group="weighbridge", value="crane", distribution="crane", version="1")
+    weighing = weigh(candidate)
+    assert (weighing.status, weighing.error, weighing.traced_bytes) == ("crashed", "exit code 7", None)
+
+
+def test_what_it_needs_of_the_standard_library_is_weighed_apart(site: Path) -> None:
+    """A plugin of a few names that needs a big module is small, and what came back is its share of that."""
+    load = "LOAD = [bytes(1000) for _ in range(1000)]"
+    source = f"import xml.sax.expatreader, mailbox\n{load}\nclass Plugin:\n    def __init__(self, context): pass\n"
+    weighing = weigh(install(site, "clerk", source))
+    assert (weighing.status, weighing.modules) == ("ok", 1)
+    assert weighing.traced_bytes is not None
+    assert weighing.stdlib_bytes is not None
+    assert 1000 * 1000 < weighing.traced_bytes < 1100 * 1000
+    assert weighing.stdlib_bytes > 200 * 1000
+    assert weighing.reclaimed_share == pytest.approx(1, abs=0.05)
+
+
+def test_what_was_imported_since_is_told_apart_by_whose_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Modules of the standard library, and neither a dependency nor another name of the main module."""
+    before = set(sys.modules)
+    for name in ("this.one", "thisone", "__mp_main__"):
+        monkeypatch.setitem(sys.modules, name, ModuleType(name))
+    assert stdlib_since(before - {"__mp_main__"}) == ["this.one"]
+
+
+def test_importing_goes_on_after_a_module_that_cannot_be_imported() -> None:
+    """The plugin will meet it, and tell."""
+    script = (
+        "import sys, weighbridge.weighing.tare as tare; brought = tare.import_stdlib(['no_such_module', 'mailbox']);"
+        "print('mailbox' in sys.modules, brought > 50_000)"
+    )
+    assert run_traced(script) == "True True"
+
+
+def test_there_is_room_for_names_of_the_plugin() -> None:
+    """Ten thousand more of them do not make the interpreter's table grow."""
+    script = (
+        "import sys, tracemalloc as t, weighbridge.weighing.tare as tare; names = tare.make_room_for_names();"
+        "more = [f'more {number}' for number in range(10_000)]; t.reset_peak(); before = t.get_traced_memory()[0];"
+        "more = list(map(sys.intern, more)); print(t.get_traced_memory()[1] - before < 200_000)"
+    )
+    assert run_traced(script) == "True"
+
+
+def run_traced(script: str) -> str:
+    """What a script prints in an interpreter of its own, that traces."""
+    command = [sys.executable, "-X", "tracemalloc=1", "-c", script]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def test_survivors_are_counted_by_kind_and_by_holder() -> None:
