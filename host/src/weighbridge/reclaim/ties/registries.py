@@ -15,7 +15,7 @@ import attrs
 
 from ...accounting.modules import is_module, referenced
 from ..belongings import Belongings
-from ..names import defined_in, is_any, name_of, namespace_of, short
+from ..names import defined_in, name_of, namespace_of, short
 from .tie import Hold, Tie
 
 _DEPTH: Final = 4
@@ -61,10 +61,10 @@ class _Walk:
         kind = type(thing)
         if depth == 0 or id(thing) in self.seen or len(self.seen) > _MOST:
             return
-        nearest = _nearest(kind)
-        if nearest is not None:
+        read = _reader(kind)
+        if read is not None:
             self.seen.add(id(thing))
-            yield from self._entries(_ENTRIES[nearest](thing), place, depth)
+            yield from self._entries(read(thing), place, depth)
         elif issubclass(kind, list | deque):
             self.seen.add(id(thing))
             yield from self._sequence(thing, place, depth)
@@ -103,10 +103,10 @@ class _Walk:
                 yield from self._look(value, where, depth - 1)
 
 
-def _nearest(kind: type) -> type | None:
-    """Of Python's own containers the one that a class is, or extends."""
+def _reader(kind: type) -> Callable[[Any], _Entries] | None:
+    """For the one of Python's own containers that a class is, or extends: not every class can be hashed."""
     bases: tuple[type, ...] = type.__dict__["__mro__"].__get__(kind)
-    return next((base for base in bases if is_any(base, _ENTRIES)), None)
+    return next((read for base in bases for known, read in _READERS if base is known), None)
 
 
 _Entries: TypeAlias = Iterator[tuple[Any, Any, Callable[[], object]]]
@@ -154,11 +154,11 @@ def _take_out_all(container: Any, gone: list[Any]) -> None:
             del container[place]
 
 
-_ENTRIES: Final[dict[type, Callable[[Any], _Entries]]] = {
-    dict: _items,
-    OrderedDict: _ordered,
-    set: _members,
-    UserDict: _behind,
-    WeakKeyDictionary: _behind,
-    WeakValueDictionary: _behind,
-}
+_READERS: Final[tuple[tuple[type, Callable[[Any], _Entries]], ...]] = (
+    (dict, _items),
+    (OrderedDict, _ordered),
+    (set, _members),
+    (UserDict, _behind),
+    (WeakKeyDictionary, _behind),
+    (WeakValueDictionary, _behind),
+)
