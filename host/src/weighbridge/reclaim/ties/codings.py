@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import codecs
 import encodings
+import encodings.aliases
 import gc
 import weakref
 from collections.abc import Iterator
 from functools import partial
-from types import FrameType, GeneratorType
 from typing import Any, Final
 
 import attrs
 
 from ..belongings import Belongings
 from ..names import name_of, namespace_of, short
+from .running import take_out
 from .tie import Hold, Tie
 
 
@@ -102,23 +103,53 @@ def _look(belongings: Belongings) -> _Registries:
     name = next((one for one in _OWN if codecs.lookup_error(one) is _own_handler(one)), "strict")
     own: dict[str, Any] = vars(encodings)["_cache"]  # of what was asked for where the interpreter's had nothing
     holders = gc.get_referrers(first, info, _own_handler(name))
-    tables = [one for one in holders if type(one) is dict and (one is own or _is_hidden(one, holders))]
-    paths = (one for one in holders if type(one) is list and one[0] is first and _is_hidden(one, holders))
-    cache = next((one for one in tables if one is not own and any(one.get(key) is info for key in _KNOWN)), {})
+    tables = [one for one in holders if type(one) is dict]
+    paths = [one for one in holders if type(one) is list and one[0] is first]
+    caches = [one for one in tables if one is not own and any(one.get(key) is info for key in _KNOWN)]
+    errors = [one for one in tables if one.keys() >= _LOST and name in one]
     return _Registries(
-        searches=next(paths, []),
-        caches=(("encodings._cache", own), ("codecs cache", cache)),
-        errors=next((one for one in tables if one.keys() >= _LOST and name in one), {}),
+        searches=_path(paths) if len(paths) > 1 else next(iter(paths), []),
+        caches=(
+            ("encodings._cache", own),
+            ("codecs cache", _cache(caches) if len(caches) > 1 else (caches or [{}])[0]),
+        ),
+        errors=_errors(errors) if len(errors) > 1 else next(iter(errors), {}),
     )
 
 
-def _is_hidden(container: object, *ours: object) -> bool:
-    """Whether nothing in Python refers to it: what has a holder is a look-alike of somebody else's."""
-    known = set(map(id, ours))
-    return all(id(one) in known or type(one) in _RUNNING for one in gc.get_referrers(container))
+def _path(look_alikes: list[list[Any]]) -> list[Any]:
+    """The one of several in which a function turns up that is registered; it is taken out again."""
+
+    def mark(name: str) -> None:
+        """Finds nothing."""
+
+    codecs.register(mark)
+    found = next((one for one in look_alikes if any(entry is mark for entry in one)), [])
+    take_out(found, mark)
+    return found
 
 
-_RUNNING: Final = (FrameType, GeneratorType)
+def _cache(look_alikes: list[dict[str, Any]]) -> dict[str, Any]:
+    """The one of several in which another name of a codec of Python's own turns up when it is looked up."""
+    aliases: dict[str, str] = vars(encodings.aliases)["aliases"]
+    names = (
+        name for name, codec in aliases.items() if codec == "utf_8" and not any(name in one for one in look_alikes)
+    )
+    fresh = next(names, "utf-8")
+    info = codecs.lookup(fresh)
+    found = [one for one in look_alikes if one.get(fresh) is info]
+    return found[0] if len(found) == 1 else {}
+
+
+def _errors(look_alikes: list[dict[str, Any]]) -> dict[str, Any]:
+    """The one of several in which a name turns up that is registered; it is taken out again."""
+    codecs.register_error(_MARK, codecs.strict_errors)
+    found = next((one for one in look_alikes if _MARK in one), {})
+    found.pop(_MARK, None)
+    return found
+
+
+_MARK: Final = "weighbridge.which_is_it"
 
 
 def _own_handler(name: str) -> Any:
