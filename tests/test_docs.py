@@ -374,7 +374,7 @@ def check_what_cannot_be_cut(tree: Path) -> Iterator[str]:
     for path in sorted((tree / "tests/plugins").glob("*.py")):
         for name in names_of_lasting_ties(path.read_text(encoding="utf-8")):
             if name not in rows:
-                yield f"{page}: {name} cannot be cut, as {path.name} shows, and the page does not say so"
+                yield f"{page}: {name} strands a plugin whatever is cut, as {path.name} shows; the page does not say so"
     known = {tie.name for tie in TIES}
     yield from (f"{page}: there is no tie {name}" for name in rows if name not in known)
 
