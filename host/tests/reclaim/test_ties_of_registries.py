@@ -12,7 +12,7 @@ import warnings
 import weakref
 from collections.abc import Callable, Iterator
 from types import ModuleType
-from typing import Any
+from typing import Any, get_origin
 
 import pytest
 
@@ -33,6 +33,7 @@ from weighbridge.reclaim.ties.logs import (
 )
 from weighbridge.reclaim.ties.tie import Finding, Tie
 from weighbridge.reclaim.ties.warned import ModuleFilters, WarningFilters, WarningHooks
+from weighbridge.reclaim.ties.wrapping import beneath
 
 NAME = "leaver_of_registries"
 Plant = Callable[[str], Any]
@@ -327,3 +328,17 @@ def test_faulthandler_is_left_alone_unless_asked(plant: Plant, monkeypatch: pyte
     assert cut(FaultFiles()) == ()
     plant("import faulthandler")
     assert [one.outcome for one in cut(FaultFiles())] == ["left"]
+
+
+@pytest.mark.parametrize(
+    ("name", "says"), [("get_origin", False), ("threshold", False), ("_original_scale", True), ("oldscale", True)]
+)
+def test_what_was_there_before_is_told_by_whole_words(plant: Plant, name: str, says: bool) -> None:
+    """A function that a patch merely calls is never put in the place of what the patch replaced."""
+    plant(f"""
+        from typing import get_origin as {name}
+        def weigh(thing): return {name}(thing)
+    """)
+    module = sys.modules[NAME]
+    found = beneath(vars(module)["weigh"], Belongings.of([NAME]), lambda thing: False)
+    assert (found is get_origin) == says

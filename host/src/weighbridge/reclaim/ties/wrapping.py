@@ -23,7 +23,10 @@ from ..names import is_any, name_of, namespace_of
 
 _DEPTH: Final = 5
 _CODE: Final = (FunctionType, BuiltinFunctionType, MethodType, MethodDescriptorType, WrapperDescriptorType)
-_ORIGINAL: Final = re.compile(r"orig|prev|old|saved|backup|wrapped|real|default|before", re.IGNORECASE)
+_ORIGINAL: Final = re.compile(
+    r"(?:^|_)(?:orig(?!in(?!al))|prev|old|saved|backup|wrapped|real|default|before)", re.IGNORECASE
+)
+"""At the start of a word: neither ``threshold`` nor ``typing.get_origin`` says that it is what was there before."""
 _WRAPPERS: Final[Mapping[type, Callable[[Any], object]]] = {
     MethodType: lambda method: method.__func__,
     functools.partial: lambda partial: partial.func,
