@@ -171,8 +171,10 @@ def _is_of(cls: type, names: frozenset[str], spaces: set[int]) -> bool:
     home = defined_in(cls)
     methods = [one for one in stored_in(cls).items() if type(one[1]) is FunctionType]
     for _, method in methods:
-        if method.__globals__.get("__name__") == home:
-            return id(method.__globals__) in spaces
+        space = method.__globals__
+        # without a spec it is no module's: SQLAlchemy runs texts in dictionaries that only have a module's name
+        if space.get("__name__") == home and "__spec__" in space:
+            return id(space) in spaces
     return home in names or any(_is_written_in(cls, home, *one) for one in methods if id(one[1].__globals__) in spaces)
 
 
