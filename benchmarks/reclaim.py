@@ -65,6 +65,8 @@ COPIED = {"attrs": {"attr": "copied_attr", "attrs": "copied_attrs"}}
 _INTERNED = 90_000
 """The interpreter's table of names doubles now and then, by up to a megabyte at once, and never shrinks: it is made big
 beforehand, or whoever comes next would pay for it."""
+_NAMES: list[str] = []
+"""Keeps them: Python 3.12 never forgets a name, the others do with its last user."""
 _STDLIB = sys.stdlib_module_names - {"__main__", "__mp_main__"}
 
 
@@ -114,8 +116,7 @@ def unload(package: str, cut: Any, stdlib: str) -> dict[str, Any]:
 
     for name in filter(None, stdlib.split(",")):
         importlib.import_module(name)
-    for number in range(_INTERNED):
-        sys.intern(f"name {number} of nobody's")
+    _NAMES.extend(sys.intern(f"name {number} of nobody's") for number in range(_INTERNED))
     modules = PACKAGES[package].split()
     for name in ABSENT.get(package, ()):
         sys.modules[name] = None  # type: ignore[assignment]  # that is how an import of it fails
