@@ -39,6 +39,8 @@ from weighbridge_hookspecs.errors import (
     PluginIncompatible,
     Saturated,
     ServiceUnavailable,
+    StorageDamaged,
+    StorageFailed,
     UnknownPlugin,
     UnloadRefused,
     UnloadTimeout,
@@ -259,6 +261,14 @@ REMOVE: Final = "Remove one of these dependencies from a manifest"
             "lamp: too much. Ask for less",
         ),
         (Saturated("the gate is full", plugin="lamp", retry_after_seconds=1.0), "lamp: the gate is full"),
+        (
+            StorageFailed("no room on the disk", wanted="64.0 KiB", advice="Make room"),
+            "no room on the disk (wanted 64.0 KiB). Make room",
+        ),
+        (
+            StorageDamaged("the value of 'tea' is damaged", wanted="7 bytes", had="6 bytes"),
+            "the value of 'tea' is damaged (wanted 7 bytes, had 6 bytes)",
+        ),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, WeighbridgeError) else "",
 )

@@ -29,7 +29,9 @@
         |-- ContextClosed            a plugin used its context after it was unloaded
         |-- ServiceUnavailable       this host does not lend that service
         |-- CeilingExceeded          memory was wanted beyond the ceiling
-        `-- Saturated                a gate is full; come back later
+        |-- Saturated                a gate is full; come back later
+        |-- StorageFailed            a disk or a remote store did not do what was asked
+        `-- StorageDamaged           what is stored is not what was put there
 
 An error holds names and numbers, never a plugin, a frame or another exception: those would keep the plugin alive.
 For the same reason what a plugin raised is kept as text, and every error can be pickled.
@@ -291,3 +293,17 @@ class Saturated(LeaseError):
     ) -> None:
         super().__init__(message, plugin=plugin, step="lease")
         self.retry_after_seconds = retry_after_seconds
+
+
+class StorageFailed(LeaseError):
+    """A disk or a remote store did not do what was asked: it is full, broken or out of reach.
+
+    What was acknowledged before is still there. What this call was to write is there whole or not at all.
+    """
+
+
+class StorageDamaged(LeaseError):
+    """What is stored is not what was put there: a checksum is wrong, a file is missing, an index cannot be read.
+
+    Nothing of it is removed, so that it can be looked at and restored.
+    """
