@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import importlib
+import logging
 import os
 import pickle
 import shutil
@@ -13,7 +14,7 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import Any, Final
 
 import attrs
@@ -270,6 +271,36 @@ def test_a_plugin_that_fails_leaves_nothing_behind(
     assert message.endswith(f"failed: {error.cause}")
     assert error.traceback.startswith("Traceback (most recent call last):\n")
     assert [(one.name, one.state, one.reason) for one in weighbridge_host.plugins()] == [("bad", "failed", message)]
+
+
+HANGS: Final = (
+    "import atexit, logging\nclass Handler(logging.Handler):\n    pass\n"
+    "logging.getLogger('harbour').addHandler(Handler())\n"
+    "@atexit.register\ndef leave():\n    print('never called')\n"
+)
+HANGING: Final = {
+    "at_its_import": HANGS + "raise OSError('too dark')",
+    "in_its_constructor": HANGS + "class Plugin:\n    def __init__(self, context):\n        raise OSError('too dark')",
+}
+
+
+@pytest.mark.parametrize("source", HANGING.values(), ids=HANGING)
+def test_what_a_plugin_hung_on_the_process_before_it_failed_is_taken_down(
+    weighbridge_host: IsolatedHost, temporary_plugin: TemporaryPlugin, source: str
+) -> None:
+    """Ties are cut as at an unload; what others hung there stays."""
+    ours, logger = logging.NullHandler(), logging.getLogger("harbour")
+    logger.addHandler(ours)
+    try:
+        temporary_plugin("bad", source)
+        error = refusal(weighbridge_host, weighbridge_host.load, "bad")
+        assert isinstance(error, LoadFailed)
+        assert error.residue == ()
+        assert logger.handlers == [ours]
+        functions = [one for one in gc.get_objects() if type(one) is FunctionType]
+        assert [one for one in functions if one.__module__ == "weighbridge_bad"] == []
+    finally:
+        logger.handlers.clear()
 
 
 def test_a_module_that_is_missing_is_named(weighbridge_host: IsolatedHost, temporary_plugin: TemporaryPlugin) -> None:

@@ -149,6 +149,10 @@ class ImportRecorder:
             if name not in self._before and name not in self._foreign and id(module) not in self._known
         )
 
+    def vanished(self) -> tuple[str, ...]:
+        """Which modules were executed and are not in ``sys.modules`` now: their import failed, or they took it out."""
+        return tuple(name for name in self._weights if name not in sys.modules)
+
     def _weigh(self, name: str, module: object) -> ModuleWeight:
         nbytes, seconds = self._weights.get(name, (None, None))
         tracing = traced_bytes() is not None

@@ -32,9 +32,11 @@ from ..discovery.metadata import normalize
 from ..hooks import Hooks
 from ..leases.capabilities import CapabilityRegistry, OwnedCapabilities
 from ..leases.schedule import Scheduler
+from ..reclaim.belongings import Belongings
 from ..reclaim.drop import drop_modules
 from ..reclaim.snapshot import Change, Snapshot
 from ..reclaim.threads import stack, stop_threads, stray_threads
+from ..reclaim.ties.catalogue import cut_ties, wanted
 from ..reclaim.watch import namespaces
 from .context import HostContext, frozen_settings
 from .plugin import Plugin
@@ -223,9 +225,17 @@ class Loader:
         ours = [one for one in strays if not any(one is known for known in progress.threads_before)]
         residue.extend(f"thread {name!r} still runs" for name in stop_threads(ours, seconds=self.stop_seconds))
         departure = self.books.leave(plugin.name, dependencies=True)
+        gone = {name for name in recorder.vanished() if classify(name, plugin.own) != "stdlib"}
+        residue.extend(_cut(gone.union(departure.dropped), progress.differences() or plugin.patches))
         drop_modules(departure.dropped)
         plugin.leave_behind(departure.compiled)
         residue.extend(f"the compiled module {name!r} stays" for name in departure.compiled)
+
+
+def _cut(names: Iterable[str], patches: Iterable[Change]) -> list[str]:
+    """Cut what may be cut while others run; what still holds something of these modules, in words."""
+    findings = cut_ties(Belongings.of(names, wanted(), patches=patches), "safe")
+    return [f"{one.place} holds {one.held}: {one.note}" for one in findings if one.outcome != "cut"]
 
 
 def _look_at_folders() -> None:
