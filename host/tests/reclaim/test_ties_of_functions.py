@@ -57,6 +57,7 @@ def dictionaries(function: object) -> int:
 def test_looking_at_functions_gives_none_of_them_a_dictionary(leaver: ModuleType, library: ModuleType) -> None:
     """A function without attributes has no dictionary for them, and there are thousands of functions."""
     functions = [one for one in vars(library).values() if type(one) is FunctionType]
+    vars(library)["dedent"].__annotations__ = {"text": str, "return": str}
     before = [dictionaries(one) for one in functions]
     assert functions
     assert cut() == ()

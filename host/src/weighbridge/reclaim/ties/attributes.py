@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import gc
 import sys
 from collections.abc import Iterable, Iterator
@@ -69,10 +70,15 @@ def _in_dictionary(attributes: dict[str, Any], name: str, place: str, belongings
 
 
 def _attributes(function: FunctionType) -> dict[str, Any]:
-    """Its ``__dict__``, where it has one: asking for that makes one, for thousands of functions."""
-    others = (function.__globals__, function.__builtins__, function.__kwdefaults__)
-    if any(type(held) is dict and all(held is not one for one in others) for held in gc.get_referents(function)):
-        return namespace_of(function)
+    """Its ``__dict__``, where it has one: asking for that makes one, for thousands of functions.
+
+    The same goes for its annotations, which are told by their names.
+    """
+    others = (function.__globals__, vars(builtins), function.__kwdefaults__)
+    annotated = {*function.__code__.co_varnames, "return"}
+    for held in gc.get_referents(function):
+        if type(held) is dict and all(held is not one for one in others) and not annotated.issuperset(held):
+            return namespace_of(function)
     return {}
 
 
