@@ -217,10 +217,20 @@ def alive(figures: dict[str, Any]) -> str:
 
 
 def stays(figures: dict[str, Any]) -> str:
-    """What holds the survivors, or which packages stay on purpose."""
-    held = [f"{number}: {holder}" for holder, number in list(figures["held_by"].items())[:3]]
-    kept = sorted({text.partition(".")[0].partition(" ")[0] for text in figures["kept"]})
-    return "; ".join([*held, *([f"stay: {', '.join(kept)}"] if kept else [])])
+    """What holds the survivors, and which packages stay because they cannot go, each with one reason."""
+    reasons: dict[str, str] = {}
+    for text in figures["kept"]:
+        module, _, reason = text.removesuffix(")").partition(" (")
+        reasons.setdefault(module.partition(".")[0], reason)
+    whole = set(reasons.values())
+    held = [f"{number} held by {holder}" for holder, number in figures["held_by"].items() if holder not in whole]
+    kept = [name if f": {name} " in why else f"{name} ({_short(why)})" for name, why in reasons.items()]
+    return "; ".join([*held[:3], *([f"stay: {', '.join(kept)}"] if kept else [])])
+
+
+def _short(reason: str) -> str:
+    """``"compiled: yaml._yaml was made by Cython, which ..."`` without the kind, and without what explains it."""
+    return reason.partition(": ")[2].partition(",")[0]
 
 
 if __name__ == "__main__":
