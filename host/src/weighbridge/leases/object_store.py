@@ -12,7 +12,7 @@ from urllib.parse import unquote_to_bytes
 
 from weighbridge_hookspecs import ConfigurationError, ContextClosed, LeaseError, StorageDamaged, StorageFailed
 
-from .stores.checks import checked_bound, checked_namespace
+from .stores.checks import checked_namespace, checked_size
 from .stores.namespace import NamespaceStore, StoreStatistics, Usage
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class ObjectBucket:
             ``region`` ... Its retries and timeouts bound how long a call takes.
         :raises ConfigurationError: if `obstore` is not installed, or does not know what to do with the address.
         """
-        self.max_value_bytes = checked_bound(max_value_bytes, "max_value_bytes") or MAX_VALUE_BYTES
+        self.max_value_bytes = checked_size(max_value_bytes, "max_value_bytes")
         self._objects: ObjectStore | None = _from_address(objects, options) if isinstance(objects, str) else objects
         self._pid = os.getpid()
 

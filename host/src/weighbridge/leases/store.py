@@ -15,7 +15,7 @@ from typing import Final
 import attrs
 from weighbridge_hookspecs import ConfigurationError, ContextClosed, StorageDamaged
 
-from .stores.checks import checked_bound, checked_namespace
+from .stores.checks import checked_namespace, checked_size
 from .stores.index import Entry, Index
 from .stores.namespace import NamespaceStore, StoreStatistics, Usage
 from .stores.values import ValueFiles, refused, sync_folder
@@ -68,8 +68,8 @@ class StoreFile:
         :raises StorageFailed: if the disk is full or broken.
         """
         self.path: Final = Path(os.path.realpath(os.fspath(path)))
-        self.file_bytes: Final = checked_bound(file_bytes, "file_bytes") or FILE_BYTES
-        self.max_value_bytes = checked_bound(max_value_bytes, "max_value_bytes") or MAX_VALUE_BYTES
+        self.file_bytes: Final = checked_size(file_bytes, "file_bytes")
+        self.max_value_bytes = checked_size(max_value_bytes, "max_value_bytes")
         self._values: Final = ValueFiles(self.path.with_name(f"{self.path.name}.values"))
         self._lock = threading.RLock()
         self._writing = threading.RLock()  # one large value at a time, so that close has only one to wait for
@@ -160,17 +160,13 @@ class StoreFile:
             # Opened here, since a put may remove the file as soon as the lock is free; read there, since it takes time.
             file = None if entry.file is None else self._values.open(entry.file)
         value = entry.value if file is None else self._values.read(file)
-        if (
-            not isinstance(value, bytes)
-            or len(value) != entry.size
-            or _checksum(namespace, key, value) != entry.checksum
-        ):
+        if not isinstance(value, bytes) or len(value) != entry.size or zlib.crc32(value) != entry.checksum:
             raise self._damaged(namespace, key, entry, value)
         return value
 
     def write(self, namespace: str, key: str, value: bytes, max_bytes: int | None) -> None:
         """Keep a value; see :meth:`NamespaceStore.put`."""
-        checksum = _checksum(namespace, key, value)
+        checksum = zlib.crc32(value)  # against accidents: it takes a third of the time of a cryptographic one
         if len(value) < self.file_bytes:
             self._enter(namespace, key, Entry(size=len(value), checksum=checksum, value=value), max_bytes)
             return
@@ -259,21 +255,13 @@ class StoreFile:
         place = self.path if entry.file is None else self._values.folder / entry.file
         had = "no bytes"
         if isinstance(value, bytes):
-            had = f"{len(value)} bytes with checksum {_checksum(namespace, key, value):08x}"
+            had = f"{len(value)} bytes with checksum {zlib.crc32(value):08x}"
         return StorageDamaged(
             f"the value of {key!r} in the store {namespace!r} is damaged; it is in {place}",
             wanted=f"{entry.size} bytes with checksum {entry.checksum:08x}",
             had=had,
             advice="Delete the key, or put it again",
         )
-
-
-def _checksum(namespace: str, key: str, value: bytes) -> int:
-    """CRC-32 of the name and the value, so that the value of another key is found out, too.
-
-    It is against accidents, not against people, and takes a third of the time of a cryptographic one.
-    """
-    return zlib.crc32(value, zlib.crc32(f"{namespace}\0{key}".encode()))
 
 
 def _touch(path: Path) -> None:
@@ -286,6 +274,12 @@ def _touch(path: Path) -> None:
     except FileExistsError:
         if not path.is_file():
             raise ConfigurationError(f"{path} is no file", step="open", advice="Name a file for the store") from None
+        if not os.access(path, os.R_OK | os.W_OK):
+            raise ConfigurationError(
+                f"the store {path} may not be read and written",
+                step="open",
+                advice="Let this user write the file, or name another one",
+            ) from None
     except (FileNotFoundError, NotADirectoryError):
         raise ConfigurationError(
             f"the folder {path.parent} for the store is not there", step="open", advice="Make it, or name another one"

@@ -53,17 +53,20 @@ def checked_value(value: object, max_bytes: int) -> bytes:
 
 
 def checked_bound(nbytes: object, name: str) -> int | None:
-    """`nbytes`, if it is a whole number above 0, or None for no bound.
+    """`nbytes`, if it is a whole number above 0, or None for no bound; errors as of :func:`checked_size`."""
+    return None if nbytes is None else checked_size(nbytes, name)
+
+
+def checked_size(nbytes: object, name: str) -> int:
+    """`nbytes`, if it is a whole number above 0.
 
     :raises TypeError: if it is no whole number.
     :raises ValueError: if it is not above 0.
     """
-    if nbytes is None:
-        return None
     if not isinstance(nbytes, int) or isinstance(nbytes, bool):
-        raise TypeError(f"{name} has to be a whole number of bytes or None, not {nbytes!r}")
+        raise TypeError(f"{name} has to be a whole number of bytes, not {nbytes!r}")
     if nbytes <= 0:
-        raise ValueError(f"{name} has to be above 0, not {nbytes}; None is no bound")
+        raise ValueError(f"{name} has to be above 0, not {nbytes}")
     return nbytes
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, Final
@@ -19,8 +20,7 @@ _APPLICATION: Final = 0x57425354  # "WBST": https://www.sqlite.org/pragma.html#p
 _VERSION: Final = 1
 _PAGE: Final = 256  # keys that are fetched at once
 _FREED_PAGES: Final = 4096  # 16 MiB: what closing gives back to the disk at most
-# One that is about to let go, and two that open the file at the same moment, are waited for as long as this.
-_LOCK_SECONDS: Final = 0.25
+_LOCK_SECONDS: Final = 0.5  # how long one that is about to let go is waited for
 
 # The locking mode comes first: then no shared memory is used, and no second writer can ever meet the bug of SQLite
 # before 3.51.3 that damages a database in WAL mode: https://www.sqlite.org/wal.html#the_wal_reset_bug
@@ -73,22 +73,31 @@ class Index:
         self.path: Final = path
         self.is_certain = True
         """False once a commit failed in a way that leaves open whether it comes back after a crash."""
-        self._connection = self._connect()
+        self._connection = self._seize()
         try:
-            self.is_new: Final = self._lock()
+            self.is_new: Final = self._begin()
         except BaseException:
             self._connection.close()
             raise
         _OPEN.add(self)
 
-    def _connect(self) -> sqlite3.Connection:
-        try:
-            return sqlite3.connect(self.path, timeout=_LOCK_SECONDS, isolation_level=None, check_same_thread=False)
-        except sqlite3.Error as error:
-            raise self._translated(error) from None
+    def _seize(self) -> sqlite3.Connection:
+        """Open the file and lock it; let go and try again for a moment if somebody else has it.
 
-    def _lock(self) -> bool:
-        self._execute(_LOCKING)
+        Those that come at the same moment stand in each other's way. Each lets go before it tries again, and they wait
+        for different times, so that one of them gets through.
+        """
+        deadline = time.monotonic() + _LOCK_SECONDS
+        while True:
+            try:
+                return _locked(self.path)
+            except sqlite3.Error as error:
+                if _code(error) != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                    raise self._translated(error) from None
+            time.sleep(0.001 + os.urandom(1)[0] / 12_800)
+
+    def _begin(self) -> bool:
+        """Look whose file it is before anything is written, then set it up; whether it has no tables yet."""
         application, version = self._number("PRAGMA application_id"), self._number("PRAGMA user_version")
         is_new = not (application or version or self._number("SELECT count(*) FROM sqlite_master"))
         if not is_new and application != _APPLICATION:
@@ -100,8 +109,6 @@ class Index:
                 had=f"format {version}",
                 advice="Use that version, or name another file",
             )
-        if is_new:
-            self._execute("PRAGMA auto_vacuum=INCREMENTAL")  # takes effect only while there are no tables
         self._execute("PRAGMA journal_mode=WAL")
         for setting in _SETTINGS:
             self._execute(setting)
@@ -190,8 +197,9 @@ class Index:
 
     def close(self) -> None:
         """Give free pages back to the disk, fold the log into the file, and unlock it."""
-        with suppress(LeaseError):  # the pages are used for the next values then
-            self._execute(f"PRAGMA incremental_vacuum({_FREED_PAGES})")
+        with suppress(sqlite3.Error):  # the pages are used for the next values then
+            # A script, because `execute` takes a single step of a pragma without columns, which is a single page.
+            self._connection.executescript(f"PRAGMA incremental_vacuum({_FREED_PAGES})")
         _OPEN.discard(self)
         self._connection.close()
 
@@ -285,6 +293,22 @@ class Index:
                     f"there is no room left for {self.path}: {error}", advice="Make room and try again"
                 )
         return StorageFailed(f"{self.path}: {error}")
+
+
+def _locked(path: str) -> sqlite3.Connection:
+    """A connection that has the file for itself, and has written nothing.
+
+    :raises sqlite3.Error: if it cannot be had.
+    """
+    connection = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
+    first = () if os.path.getsize(path) else ("PRAGMA auto_vacuum=INCREMENTAL",)  # works before the first page only
+    try:
+        for statement in (_LOCKING, *first, "BEGIN EXCLUSIVE", "COMMIT"):
+            connection.execute(statement)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
 
 
 def _code(error: sqlite3.Error) -> int | None:
