@@ -48,6 +48,8 @@ def referenced(module: ModuleType) -> Iterator[str]:
         kind = type(value)
         if is_module(value):
             yield from _strings(namespace_of(value).get("__name__"))
+        elif kind is FunctionType and value.__globals__ is namespace and value.__closure__ is None:
+            continue  # its own, whatever it says: attrs gives its ``evolve`` the name of each class's module in turn
         elif kind is FunctionType or kind is BuiltinFunctionType:
             yield from _strings(value.__module__)
         else:
