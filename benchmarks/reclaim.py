@@ -200,10 +200,16 @@ def print_table(rows: list[dict[str, Any]]) -> None:
         print(
             f"{ours['python']:<7} {row['package']:<17} {ours['expected_bytes'] / 1024:>6.0f}K "
             f"{percent(naive['share'])} {alive(naive)} {percent(ours['share'])} {alive(ours)} "
-            f"{percent((ours['immortal_bytes'] or 0) / ours['expected_bytes'])}  {stays(ours)}"
+            f"{percent(never(ours))}  {stays(ours)}"
         )
     print("back: share of the traced bytes; alive: modules, classes and functions that outlived it, of how many")
     print("never: share of names and texts that the interpreter keeps until it ends")
+
+
+def never(figures: dict[str, Any]) -> float | None:
+    """The share of what the interpreter keeps; None if nothing was to come back, or nothing was measured."""
+    kept, expected = figures["immortal_bytes"], figures["expected_bytes"]
+    return kept / expected if expected and kept is not None else None
 
 
 def percent(share: float | None) -> str:
