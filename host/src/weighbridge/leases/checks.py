@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 from weighbridge_hookspecs import ConfigurationError
 
 
@@ -13,6 +15,16 @@ def whole_number(name: str, value: object, *, least: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise ConfigurationError(f"{name} is {value!r}", step="lease", advice=f"Give a whole number from {least} up")
     return value
+
+
+def seconds_from_0(name: str, value: object) -> float:
+    """Give `value` back, or what a lock can wait at most where that is less.
+
+    :raises ConfigurationError: if it is no number from 0 up; the text names the setting.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
+        raise ConfigurationError(f"{name} is {value!r}", step="lease", advice="Give a number of seconds from 0 up")
+    return min(value, threading.TIMEOUT_MAX)
 
 
 def can_be_called(name: str, value: object) -> None:
