@@ -22,6 +22,7 @@ def test_a_function_of_its_own_is_no_reference_whatever_it_says() -> None:
     library = module("def evolve(): pass")
     vars(library)["evolve"].__module__ = "plugin"
     assert "plugin" not in set(referenced(library))
+    assert set(referenced(module("", evolve=vars(library)["evolve"]))) == {"library"}
 
 
 def test_a_function_of_another_module_is_a_reference() -> None:

@@ -48,9 +48,11 @@ def referenced(module: ModuleType) -> Iterator[str]:
         kind = type(value)
         if is_module(value):
             yield from _strings(namespace_of(value).get("__name__"))
-        elif kind is FunctionType and value.__globals__ is namespace and value.__closure__ is None:
-            continue  # its own, whatever it says: attrs gives its ``evolve`` the name of each class's module in turn
-        elif kind is FunctionType or kind is BuiltinFunctionType:
+        elif kind is FunctionType:
+            yield from _strings(value.__globals__.get("__name__"))
+            # attrs gives its ``evolve`` the name of each class's module in turn; a wrapper calls what it is named for
+            yield from _strings(value.__module__) if value.__closure__ else ()
+        elif kind is BuiltinFunctionType:
             yield from _strings(value.__module__)
         else:
             home = value if issubclass(kind, type) else kind
