@@ -15,6 +15,8 @@ from ..belongings import Belongings
 from ..names import name_of, namespace_of, short
 from .tie import Hold, Tie
 
+_BUILTINS: Final = vars(builtins)
+
 
 class FunctionAttributes(Tie):
     """An attribute of a function of the standard library's.
@@ -45,15 +47,16 @@ def _libraries(belongings: Belongings) -> set[int]:
 
 
 def _of(function: FunctionType, belongings: Belongings) -> Iterator[Hold]:
-    attributes = _attributes(function)
-    if not attributes or function in belongings:  # a wrapper of the library's around a function of the plugin's
+    found = [*_dictionaries(function)]
+    if not found or function in belongings:  # a wrapper of the library's around a function of the plugin's
         return
-    for name, value in list(attributes.items()):
-        place = f"{name_of(function)}.{name}"
-        if type(value) is dict:
-            yield from _in_dictionary(attributes, name, place, belongings)
-        elif value in belongings:
-            yield Hold(place=place, held=name_of(value), cut=partial(_take, attributes, name, value))
+    for attributes in found:
+        for name, value in list(attributes.items()):
+            place = f"{name_of(function)}.{name}"
+            if type(value) is dict:
+                yield from _in_dictionary(attributes, name, place, belongings)
+            elif value in belongings:
+                yield Hold(place=place, held=name_of(value), cut=partial(_take, attributes, name, value))
 
 
 def _in_dictionary(attributes: dict[str, Any], name: str, place: str, belongings: Belongings) -> Iterator[Hold]:
@@ -69,17 +72,12 @@ def _in_dictionary(attributes: dict[str, Any], name: str, place: str, belongings
         yield Hold(place=where, held=name_of(value), cut=partial(_take, entries, key, value))
 
 
-def _attributes(function: FunctionType) -> dict[str, Any]:
-    """Its ``__dict__``, where it has one: asking for that makes one, for thousands of functions.
-
-    The same goes for its annotations, which are told by their names.
-    """
-    others = (function.__globals__, vars(builtins), function.__kwdefaults__)
-    annotated = {*function.__code__.co_varnames, "return"}
+def _dictionaries(function: FunctionType) -> Iterator[dict[str, Any]]:
+    """Its ``__dict__`` and its annotations, where it has any: asking for them makes them, for thousands of functions."""
+    space, defaults = function.__globals__, function.__kwdefaults__
     for held in gc.get_referents(function):
-        if type(held) is dict and all(held is not one for one in others) and not annotated.issuperset(held):
-            return namespace_of(function)
-    return {}
+        if type(held) is dict and held is not space and held is not _BUILTINS and held is not defaults and held:
+            yield held
 
 
 def _is_plain(values: Iterable[Any]) -> bool:
