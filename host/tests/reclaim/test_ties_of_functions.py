@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import sys
 import textwrap
+import tracemalloc
 from collections.abc import Callable, Iterator
 from types import FunctionType, ModuleType
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from weighbridge.reclaim.belongings import Belongings
+from weighbridge.reclaim.ties import attributes
 from weighbridge.reclaim.ties.attributes import FunctionAttributes
 from weighbridge.reclaim.ties.catalogue import wanted
 from weighbridge.reclaim.ties.tie import Finding
@@ -62,6 +64,19 @@ def test_looking_at_functions_gives_none_of_them_a_dictionary(leaver: ModuleType
     assert functions
     assert cut() == ()
     assert [dictionaries(one) for one in functions] == before
+
+
+def test_looking_at_functions_leaves_no_memory_in_use(leaver: ModuleType) -> None:
+    """Not in their code either, which keeps the names of its variables once somebody has asked for them."""
+    belongings = Belongings.of([NAME], wanted())
+    tracemalloc.start()
+    try:
+        assert list(FunctionAttributes().holds(belongings)) == []
+        snapshot = tracemalloc.take_snapshot()
+    finally:
+        tracemalloc.stop()
+    mine = snapshot.filter_traces([tracemalloc.Filter(True, attributes.__file__)])
+    assert sum(one.size for one in mine.traces) < len(belongings.heap[FunctionType])  # less than a byte for each
 
 
 @pytest.mark.parametrize("made", [lambda load: load, lambda load: load(), lambda load: (1, load)])

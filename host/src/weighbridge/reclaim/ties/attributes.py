@@ -73,7 +73,7 @@ def _in_dictionary(attributes: dict[str, Any], name: str, place: str, belongings
 
 
 def _dictionaries(function: FunctionType) -> Iterator[dict[str, Any]]:
-    """Its ``__dict__`` and its annotations, where it has any: asking for them makes them, for thousands of functions."""
+    """Its ``__dict__`` and its annotations, where it has any: asking for them makes them, for thousands."""
     space, defaults = function.__globals__, function.__kwdefaults__
     for held in gc.get_referents(function):
         if type(held) is dict and held is not space and held is not _BUILTINS and held is not defaults and held:
