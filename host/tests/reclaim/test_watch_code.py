@@ -270,3 +270,19 @@ def test_a_copy_of_a_module_is_told_from_the_module(define: Define) -> None:
     found = [one.reference() for one in watch_code(["lamp_library"])]
     assert copy.Lamp in found
     assert library.Lamp not in found
+
+
+def test_what_ties_have_found_goes_with_the_belongings_in_one_collection(define: Define) -> None:
+    """Even if something made a cycle of them: nothing keeps, until the next collection, what several ties shared."""
+    define("lamp", SOURCE)
+    belongings: Any = Belongings.of(["lamp"])
+    watched = belongings.watched()
+    assert belongings.once(classes_of) is belongings.once(classes_of)
+    belongings.cycle = belongings
+    del belongings, sys.modules["lamp"]
+    gc.collect()
+    assert survivors(watched) == []
+
+
+def classes_of(belongings: Belongings) -> list[type]:
+    return list(belongings.classes)

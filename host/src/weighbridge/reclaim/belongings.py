@@ -8,12 +8,12 @@ import sys
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import FunctionType, ModuleType
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from ..accounting.modules import is_module
 from ..accounting.references import stored_in
 from .heap import gather
-from .names import defined_in, namespace_of, qualified, stored
+from .names import defined_in, is_any, namespace_of, qualified, stored
 from .watch import Watched, watch
 
 _DEPTH: Final = 6
@@ -24,6 +24,7 @@ _FROZEN: Final = 500_000
 _DISGUISES: Final = frozenset({"builtins", "__main__"})
 """Modules that classes of others claim to come from, so that their names are short."""
 _TYPING: Final = frozenset({"typing", "types", "typing_extensions"})
+T = TypeVar("T")
 LRU: Final[type] = type(functools.lru_cache(len))
 CODE: Final[tuple[type, ...]] = (FunctionType, type)
 
@@ -60,6 +61,7 @@ class Belongings:
             id(one.__globals__) for one in self.functions if one.__globals__.get("__name__") in self.names
         )
         self._types = {id(cls) for cls in self.classes}
+        self._found: Final[dict[Callable[[Belongings], Any], Any]] = {}
         self._mark = object()
         """Stands for the name of a module, where nothing but that name is found."""
         self._things = {id(self._mark)} | self.spaces | self._types | set(map(id, (*self.modules, *self.functions)))
@@ -105,6 +107,13 @@ class Belongings:
                 left[one.kind].append(thing)
         return cls(names, left["module"], left["function"], left["class"], gather((*CODE, *kinds)), patches)
 
+    def once(self, search: Callable[[Belongings], T]) -> T:
+        """What a search finds, which several ties ask for. It is kept here, and so goes with these belongings."""
+        if search not in self._found:
+            self._found[search] = search(self)
+        found: T = self._found[search]
+        return found
+
     def watched(self) -> list[Watched]:
         """Weak references to all of the code: it has to die."""
         return [
@@ -128,6 +137,8 @@ class Belongings:
             inside = (inner for one in level for inner in self._inside(one))
             level = []
             for inner in inside:
+                if is_any(type(inner), _DATA):
+                    continue
                 if self._is(inner):
                     return True
                 if id(inner) not in seen and len(seen) < _MOST:  # the same thing may be in very many places
@@ -159,7 +170,8 @@ class Belongings:
         home = _part(thing, "__module__")
         if type(home) is str and home in self.names:
             return (self._mark,)
-        return [inner for name in _PARTS if (inner := _part(thing, name)) is not None]
+        names = _PARTS.get(qualified(type(thing)), ())
+        return [inner for name in names if (inner := _part(thing, name)) is not None]
 
 
 def _is_of(cls: type, names: frozenset[str], spaces: set[int]) -> bool:
@@ -234,7 +246,26 @@ def _is_in_module(function: FunctionType) -> bool:
 
 
 _NOTHING: Final = ()
-_PARTS: Final = ("__origin__", "__args__", "__bound__", "__constraints__", "__metadata__", "__supertype__")
+_DATA: Final = frozenset({int, float, complex, bool, str, bytes, type(None), type(...)})
+_ALIAS: Final = ("__origin__", "__args__")
+_PARTS: Final[Mapping[str, tuple[str, ...]]] = {
+    "GenericAlias": _ALIAS,
+    "UnionType": ("__args__",),
+    "Union": ("__args__",),
+    "_GenericAlias": _ALIAS,
+    "_CallableGenericAlias": _ALIAS,
+    "_UnionGenericAlias": _ALIAS,
+    "_LiteralGenericAlias": _ALIAS,
+    "_ConcatenateGenericAlias": _ALIAS,
+    "_UnpackGenericAlias": _ALIAS,
+    "_AnnotatedAlias": ("__origin__", "__metadata__"),
+    "TypeVar": ("__bound__", "__constraints__"),
+    "ParamSpec": ("__bound__",),
+    "ParamSpecArgs": ("__origin__",),
+    "ParamSpecKwargs": ("__origin__",),
+    "NewType": ("__supertype__",),
+}
+"""What types of ``typing`` and ``types`` are made of: asking one for what it has not costs an exception each time."""
 
 
 def _part(annotation: Any, name: str) -> Any:

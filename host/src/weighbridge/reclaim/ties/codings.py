@@ -6,7 +6,6 @@ import codecs
 import encodings
 import encodings.aliases
 import gc
-import weakref
 from collections.abc import Iterator
 from functools import partial
 from typing import Any, Final
@@ -27,7 +26,7 @@ class CachedCodecs(Tie):
 
     def holds(self, belongings: Belongings) -> Iterator[Hold]:
         """An entry for each name of a codec."""
-        for place, cache in _registries(belongings).caches:
+        for place, cache in belongings.once(_registries).caches:
             for name, info in list(cache.items()):
                 if _is_mine(info, belongings):
                     yield Hold(place=f"{place}[{short(name)}]", held="codec", cut=partial(cache.pop, name, None))
@@ -41,7 +40,7 @@ class CodecSearches(Tie):
 
     def holds(self, belongings: Belongings) -> Iterator[Hold]:
         """An entry for each function; the cache of codecs is emptied with it, and filled again by and by."""
-        for index, function in enumerate(list(_registries(belongings).searches)):
+        for index, function in enumerate(list(belongings.once(_registries).searches)):
             if function in belongings:
                 cut = partial(codecs.unregister, function)
                 yield Hold(place=f"codecs search path[{index}]", held=name_of(function), cut=cut)
@@ -55,7 +54,7 @@ class CodecErrors(Tie):
 
     def holds(self, belongings: Belongings) -> Iterator[Hold]:
         """An entry for each name; a name of Python's own gets Python's own handler again."""
-        registry = _registries(belongings).errors
+        registry = belongings.once(_registries).errors
         for name, handler in list(registry.items()):
             if handler not in belongings:
                 continue
@@ -85,19 +84,8 @@ class _Registries:
     errors: dict[str, Any]
 
 
-_found: Final[weakref.WeakKeyDictionary[Belongings, _Registries]] = weakref.WeakKeyDictionary()
-"""So that three ties cost one walk over the heap."""
-
-
-def _registries(belongings: Belongings) -> _Registries:
+def _registries(_: Belongings) -> _Registries:
     """Told by what is in them since the interpreter started."""
-    found = _found.get(belongings)
-    if found is None:
-        _found[belongings] = found = _look(belongings)
-    return found
-
-
-def _look(belongings: Belongings) -> _Registries:
     first = vars(encodings)["search_function"]
     info = codecs.lookup("utf-8")
     name = next((one for one in _OWN if codecs.lookup_error(one) is _own_handler(one)), "strict")

@@ -19,7 +19,6 @@ from types import (
     WrapperDescriptorType,
 )
 from typing import Any, ClassVar, Final
-from weakref import WeakKeyDictionary
 
 import attrs
 
@@ -40,7 +39,6 @@ _PLAIN: Final = frozenset({
     MethodDescriptorType, WrapperDescriptorType, ClassMethodDescriptorType,
 })  # fmt: skip
 _DATA: Final = frozenset({int, float, bool, str, bytes, type(None)})
-_ACCESSORS: Final = frozenset({FunctionType, type(None)})
 _CODE: Final = frozenset({FunctionType, MethodType, staticmethod, classmethod, property, LRU, partial})
 _HANDLED: Final = frozenset({
     *(("sys", name) for name in (*HOOKS, *STREAMS, *PROMPTS, *LAST)),
@@ -106,6 +104,14 @@ class _Place:
 _Items = Iterator[tuple[_Place, Any]]
 
 
+def _all_in_modules(belongings: Belongings) -> list[tuple[_Place, Any]]:
+    return list(_in_modules(belongings))
+
+
+def _all_in_classes(belongings: Belongings) -> list[tuple[_Place, Any]]:
+    return list(_in_classes(belongings))
+
+
 def _in_modules(belongings: Belongings) -> _Items:
     """Attributes of modules of others that are the plugin's, or wrap something of the plugin's."""
     patched, scan = mocked(), _Scan(belongings)
@@ -139,16 +145,16 @@ def _in_classes(belongings: Belongings) -> _Items:
 class _Scan:
     """Tells what is the plugin's among very many values: nearly all are functions and plain data, told at a glance.
 
-    Functions are equal by identity. No number is made for each, as ``id`` does: that is slow while memory is traced.
+    Functions and classes without a metaclass are equal by identity. Nothing is made for each, no number as by ``id``
+    and no generator: that is slow while memory is traced.
     """
 
     def __init__(self, belongings: Belongings) -> None:
         self._belongings = belongings
-        if belongings not in _FUNCTIONS:
-            _FUNCTIONS[belongings] = _functions(belongings)
-        known = _FUNCTIONS[belongings]
+        known = belongings.once(_functions)
         self._functions: set[Any] = {one for one in belongings.heap[FunctionType] if id(one) in known}
         self._functions.update(belongings.functions)
+        self._classes = {cls for cls in belongings.classes if type(cls) is type}
 
     def mine(self, space: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
         """Attributes that are the plugin's, or wrap something of the plugin's; not what every class has of itself."""
@@ -169,13 +175,19 @@ class _Scan:
         return found
 
     def _is_mine(self, value: Any, kind: type) -> bool:
+        if kind is type:
+            return value in self._classes
         if issubclass(kind, type):
             return self._belongings.is_code(value)
         if kind is BuiltinFunctionType and type(value.__self__) is ModuleType:
             return False
-        if kind is property and all(type(one) in _ACCESSORS for one in (value.fget, value.fset, value.fdel)):
-            return any(one in self._functions for one in (value.fget, value.fset, value.fdel))
+        if kind is property:
+            return self._is_accessor(value.fget) or self._is_accessor(value.fset) or self._is_accessor(value.fdel)
         return not (kind is tuple and _is_data(value)) and value in self._belongings
+
+    def _is_accessor(self, value: Any) -> bool:
+        kind = type(value)
+        return value in self._functions if kind is FunctionType else value is not None and value in self._belongings
 
 
 def _functions(belongings: Belongings) -> set[int]:
@@ -186,31 +198,27 @@ def _functions(belongings: Belongings) -> set[int]:
 
 def _wraps(function: FunctionType) -> bool:
     """Whether there is anything in it but plain data; of very many functions nearly all are told by that."""
-    return bool(function.__closure__) or not _is_data(function.__defaults__ or ())
+    return function.__closure__ is not None or not (function.__defaults__ is None or _is_data(function.__defaults__))
 
 
 def _is_data(values: tuple[Any, ...]) -> bool:
-    return all(type(kind := type(value)) is type and kind in _DATA for value in values)
-
-
-_FUNCTIONS: Final[WeakKeyDictionary[Belongings, set[int]]] = WeakKeyDictionary()
-_FOUND: Final[WeakKeyDictionary[Belongings, dict[str, list[tuple[_Place, Any]]]]] = WeakKeyDictionary()
-"""One search serves two ties; what it found goes with the belongings, which hold all of it anyway."""
+    for value in values:
+        kind = type(value)
+        if type(kind) is not type or kind not in _DATA:
+            return False
+    return True
 
 
 def _module_items(belongings: Belongings) -> _Items:
-    yield from _once("modules", _in_modules, belongings)
+    return _unchanged(belongings.once(_all_in_modules))
 
 
 def _class_items(belongings: Belongings) -> _Items:
-    yield from _once("classes", _in_classes, belongings)
+    return _unchanged(belongings.once(_all_in_classes))
 
 
-def _once(what: str, search: Callable[[Belongings], _Items], belongings: Belongings) -> _Items:
-    found = _FOUND.setdefault(belongings, {})
-    if what not in found:
-        found[what] = list(search(belongings))
-    for place, value in found[what]:
+def _unchanged(items: Iterable[tuple[_Place, Any]]) -> _Items:
+    for place, value in items:
         if namespace_of(place.owner).get(place.attribute) is value:
             yield place, value
 
