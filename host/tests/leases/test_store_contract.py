@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from weighbridge_hookspecs import ContextClosed, Store
 
 from weighbridge.leases.object_store import ObjectBucket
 from weighbridge.leases.store import FILE_BYTES, NamespaceStore, StoreFile
+from weighbridge.leases.stores import index as index_module
 
 
 class Opened(Protocol):
@@ -69,6 +71,15 @@ KEYS: Final = (
     "k" * 255,
 )
 LONG: Final = ("ä" * 127, "x" * 200, "x" * 200 + ".", "x" * 200 + "..", "x" * 199 + "/y", "/" * 255, "x" * 201)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def without_syncs() -> Iterator[None]:
+    """Nothing here is about crashes, and disks are slow: those tests are in test_store_crashes.py."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        patch.setattr(index_module, "_SETTINGS", ("PRAGMA synchronous=OFF",))
+        yield
 
 
 @pytest.fixture(params=OPENERS, ids=lambda opener: opener.__name__)

@@ -25,6 +25,7 @@ from weighbridge_hookspecs import CeilingExceeded, ConfigurationError, StorageDa
 
 from weighbridge.leases.store import FILE_BYTES, NamespaceStore, StoreFile
 from weighbridge.leases.stores import index as index_module
+from weighbridge.leases.stores.reserve import Reserve
 
 LARGE: Final = b"g" * FILE_BYTES
 
@@ -86,11 +87,28 @@ def test_everything_is_there_after_closing(path: Path) -> None:
         assert (opened.namespace("a").get("small"), opened.namespace("b").get("large")) == (b"1", LARGE)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux names an open file")
+def test_a_put_is_synced_before_it_returns(opened: StoreFile, store: NamespaceStore, path: Path) -> None:
+    """The index syncs each commit and has no shared memory; the file of a large value and its folder are synced."""
+    connection = opened._index._connection  # type: ignore[union-attr]
+    pragmas = [
+        connection.execute(f"PRAGMA {name}").fetchone() for name in ("journal_mode", "locking_mode", "synchronous")
+    ]
+    assert pragmas == [("wal",), ("exclusive",), (2,)]  # 2 is FULL
+    synced: list[str] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: synced.append(os.readlink(f"/proc/self/fd/{descriptor}")))
+        store.put("tea", LARGE)
+    folder = path.with_name("store.values")
+    assert synced == [str(path.parent), f"{files(path)[0]}.tmp", str(folder)]
+    assert not path.with_name("store-shm").exists()
+
+
 def test_nobody_else_may_read_what_is_stored(store: NamespaceStore, path: Path) -> None:
     """The index, its log and the files are the owner's alone."""
     store.put("tea", LARGE)
-    found = [path, path.with_name("store-wal"), path.with_name("store.values"), *files(path)]
-    assert [one.stat().st_mode & 0o077 for one in found] == [0, 0, 0, 0]
+    found = [path, *(path.with_name(f"store{end}") for end in ("-wal", ".reserve", ".values")), *files(path)]
+    assert [one.stat().st_mode & 0o077 for one in found] == [0] * 5
 
 
 def test_more_keys_than_are_fetched_at_once_are_listed(store: NamespaceStore, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,7 +148,7 @@ def test_what_is_deleted_gives_its_disk_back(path: Path) -> None:
         for number in range(20):
             store.delete(f"{number}")
     assert path.stat().st_size == empty
-    assert list(path.parent.glob("*")) == [path]
+    assert sorted(path.parent.iterdir()) == [path, path.with_name("store.reserve")]
 
 
 # -- bounds ------------------------------------------------------------------------------------------------------------
@@ -426,6 +444,46 @@ def test_a_limit_of_the_system_loses_nothing(path: Path) -> None:
         assert len(files(path)) == 1
 
 
+def test_a_full_disk_can_be_emptied(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A delete that finds the disk full uses the room that was kept for it, and keeps room again."""
+    reserve = path.with_name("store.reserve")
+    with StoreFile(path) as opened:
+        store = opened.namespace("kettle")
+        store.put("tea", LARGE)
+        assert reserve.stat().st_size == 1 << 20
+        error = sqlite3.OperationalError("database or disk is full")
+        error.sqlite_errorcode = sqlite3.SQLITE_FULL
+        given_up: list[bool] = []
+        monkeypatch.setattr(Reserve, "make", lambda self: given_up.append(not reserve.exists()))
+        failing(opened, error, committed=False)
+        store.delete("tea")
+        assert (given_up, store.get("tea"), files(path)) == ([True], None, [])
+        monkeypatch.undo()
+        store.delete("tea")
+        assert reserve.stat().st_size == 1 << 20
+
+
+@pytest.mark.parametrize("call", ["open", "write"])
+def test_a_reserve_for_which_there_is_no_room_is_done_without(
+    path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    """Neither a failing nor a short write leaves a part of it, and both leave the caller alone."""
+    reserve = Reserve(str(path), 1000)
+    real: Callable[..., int] = os.write
+
+    def fail(descriptor: Any, *arguments: Any) -> int:
+        if call == "open":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real(descriptor, b"short")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, call, fail)
+        reserve.make()
+    assert not path.exists()
+    reserve.make()
+    assert path.read_bytes() == bytes(1000)
+
+
 class Connection:
     """A connection that fails once, at or behind a commit."""
 
@@ -578,8 +636,11 @@ except ConfigurationError as error:
 """
 
 
-def test_a_second_opening_in_one_process_is_refused(opened: StoreFile, path: Path, tmp_path: Path) -> None:
+def test_a_second_opening_in_one_process_is_refused(
+    opened: StoreFile, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """By whatever name, the error says that this process has it, and the file stays locked against others."""
+    monkeypatch.setattr(index_module, "_LOCK_SECONDS", 0)
     (tmp_path / "link").symlink_to(path)
     for name in (path, tmp_path / "link", os.path.relpath(path)):
         with pytest.raises(ConfigurationError, match=r"is in use by (this|another) process"):
@@ -643,7 +704,7 @@ def test_two_hundred_openings_leave_nothing(path: Path, monkeypatch: pytest.Monk
     descriptors, threads, nbytes = growth(step, 200)
     assert (descriptors, threads) == (0, 0)
     assert nbytes < 200 * 8  # less than one pointer for each
-    assert sorted(path.parent.iterdir()) == [path, path.with_name("store.values")]
+    assert sorted(path.parent.iterdir()) == [path, path.with_name("store.reserve"), path.with_name("store.values")]
     assert files(path) == []
 
 

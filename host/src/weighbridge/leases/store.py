@@ -70,7 +70,7 @@ class StoreFile:
         self.path: Final = Path(os.path.realpath(os.fspath(path)))
         self.file_bytes: Final = checked_size(file_bytes, "file_bytes")
         self.max_value_bytes = checked_size(max_value_bytes, "max_value_bytes")
-        self._values: Final = ValueFiles(self.path.with_name(f"{self.path.name}.values"))
+        self._values: Final = ValueFiles(f"{self.path}.values")
         self._lock = threading.RLock()
         self._writing = threading.RLock()  # one large value at a time, so that close has only one to wait for
         self._pid = os.getpid()
@@ -113,6 +113,7 @@ class StoreFile:
         with self._opened() as index:
             for file in index.drop(name):
                 self._values.discard(file)
+            index.settle()
 
     def verify(self) -> tuple[str, ...]:
         """Read every value and the whole index; one line for each thing that is wrong."""
@@ -186,6 +187,7 @@ class StoreFile:
             file = index.remove(namespace, key)
             if file is not None:
                 self._values.discard(file)
+            index.settle()
 
     def list(self, namespace: str, prefix: str) -> Iterator[str]:
         """Keys, sorted; see :meth:`NamespaceStore.keys`."""
@@ -218,7 +220,7 @@ class StoreFile:
                 advice="Put the index back that belongs to them, or move that folder away",
             )
         index.create()
-        sync_folder(self.path.parent)
+        sync_folder(str(self.path.parent))
         return 0
 
     def _sweep(self, index: Index) -> int:
@@ -252,7 +254,7 @@ class StoreFile:
             yield self._index
 
     def _damaged(self, namespace: str, key: str, entry: Entry, value: object) -> StorageDamaged:
-        place = self.path if entry.file is None else self._values.folder / entry.file
+        place = self.path if entry.file is None else self._values.path(entry.file)
         had = "no bytes"
         if isinstance(value, bytes):
             had = f"{len(value)} bytes with checksum {zlib.crc32(value):08x}"
@@ -286,7 +288,7 @@ def _touch(path: Path) -> None:
         ) from None
     except OSError as error:
         if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
-            refused(error, path)
+            refused(error, str(path))
         raise ConfigurationError(
             f"the store {path} cannot be made: {error.strerror}",
             step="open",

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from weakref import WeakSet
 
 import attrs
@@ -15,9 +15,13 @@ from weighbridge_hookspecs import CeilingExceeded, ConfigurationError, LeaseErro
 
 from .holder import holder_of
 from .namespace import Usage
+from .reserve import Reserve
+
+T = TypeVar("T")
 
 _APPLICATION: Final = 0x57425354  # "WBST": https://www.sqlite.org/pragma.html#pragma_application_id
 _VERSION: Final = 1
+_RESERVE_BYTES: Final = 1024 * 1024  # a log that has to be folded into the file, and a change
 _PAGE: Final = 256  # keys that are fetched at once
 _FREED_PAGES: Final = 4096  # 16 MiB: what closing gives back to the disk at most
 _LOCK_SECONDS: Final = 0.5  # how long one that is about to let go is waited for
@@ -30,6 +34,7 @@ _SETTINGS: Final = (
     "PRAGMA fullfsync=ON",  # macOS: through the cache of the disk, too
     "PRAGMA cache_size=-1024",  # KiB
     "PRAGMA mmap_size=0",
+    "PRAGMA wal_autocheckpoint=128",  # pages: half a MiB of log, by which the file may have to grow
     f"PRAGMA journal_size_limit={4 << 20}",
 )
 _SCHEMA: Final = (
@@ -73,12 +78,15 @@ class Index:
         self.path: Final = path
         self.is_certain = True
         """False once a commit failed in a way that leaves open whether it comes back after a crash."""
+        self._is_full = False
+        self._reserve: Final = Reserve(f"{path}.reserve", _RESERVE_BYTES)
         self._connection = self._seize()
         try:
             self.is_new: Final = self._begin()
         except BaseException:
             self._connection.close()
             raise
+        self._reserve.make()
         _OPEN.add(self)
 
     def _seize(self) -> sqlite3.Connection:
@@ -116,9 +124,7 @@ class Index:
 
     def create(self) -> None:
         """Make the tables of a new file."""
-        with self._transaction():
-            for statement in _SCHEMA:
-                self._execute(statement)
+        self._change(lambda: [self._execute(statement) for statement in _SCHEMA])
 
     def find(self, namespace: str, key: str) -> Entry | None:
         """What is known about a key."""
@@ -136,21 +142,19 @@ class Index:
         :returns: the name of a file that nobody refers to any more.
         :raises CeilingExceeded: if the namespace would hold more than `max_bytes`.
         """
-        with self._transaction():
-            old = self._room(namespace, key, entry.size, max_bytes)
-            self._execute(_ENTER, (namespace, key, entry.size, entry.checksum, entry.file, entry.value))
-            self._count(namespace, old, entry)
-        return old.file if old else None
+        return self._change(lambda: self._enter(namespace, key, entry, max_bytes))
 
     def remove(self, namespace: str, key: str) -> str | None:
-        """Strike an entry out; gives the name of its file, to which nobody refers any more."""
-        with self._transaction():
-            old = self._outline(namespace, key)
-            if old is None:
-                return None
-            self._execute("DELETE FROM entries WHERE namespace=? AND key=?", (namespace, key))
-            self._count(namespace, old, None)
-        return old.file
+        """Strike an entry out; gives the name of its file, to which nobody refers any more. Call `settle` then."""
+        return self._shrink(lambda: self._remove(namespace, key))
+
+    def drop(self, namespace: str) -> list[str]:
+        """Strike out a whole namespace; gives the names of its files. Call `settle` then."""
+        return self._shrink(lambda: self._drop(namespace))
+
+    def settle(self) -> None:
+        """Keep room for the next delete, once files were removed and there is some."""
+        self._reserve.make()
 
     def check_room(self, namespace: str, key: str, size: int, max_bytes: int | None) -> None:
         """Whether a value may come.
@@ -158,14 +162,6 @@ class Index:
         :raises CeilingExceeded: if the namespace would hold more than `max_bytes`.
         """
         self._room(namespace, key, size, max_bytes)
-
-    def drop(self, namespace: str) -> list[str]:
-        """Strike out a whole namespace; gives the names of its files."""
-        with self._transaction():
-            rows = self._execute("SELECT file FROM entries WHERE namespace=? AND file IS NOT NULL", (namespace,))
-            self._execute("DELETE FROM entries WHERE namespace=?", (namespace,))
-            self._execute("DELETE FROM totals WHERE namespace=?", (namespace,))
-        return [file for (file,) in rows]
 
     def keys(self, namespace: str, begin: str, *, after: str | None = None) -> Sequence[str]:
         """The next keys of a namespace from `begin` on, sorted, or those behind `after`."""
@@ -212,6 +208,26 @@ class Index:
 
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._connection))
 
+    def _enter(self, namespace: str, key: str, entry: Entry, max_bytes: int | None) -> str | None:
+        old = self._room(namespace, key, entry.size, max_bytes)
+        self._execute(_ENTER, (namespace, key, entry.size, entry.checksum, entry.file, entry.value))
+        self._count(namespace, old, entry)
+        return old.file if old else None
+
+    def _remove(self, namespace: str, key: str) -> str | None:
+        old = self._outline(namespace, key)
+        if old is None:
+            return None
+        self._execute("DELETE FROM entries WHERE namespace=? AND key=?", (namespace, key))
+        self._count(namespace, old, None)
+        return old.file
+
+    def _drop(self, namespace: str) -> list[str]:
+        rows = self._execute("SELECT file FROM entries WHERE namespace=? AND file IS NOT NULL", (namespace,))
+        self._execute("DELETE FROM entries WHERE namespace=?", (namespace,))
+        self._execute("DELETE FROM totals WHERE namespace=?", (namespace,))
+        return [file for (file,) in rows]
+
     def _outline(self, namespace: str, key: str) -> Entry | None:
         rows = self._execute("SELECT size, file FROM entries WHERE namespace=? AND key=?", (namespace, key))
         return Entry(size=rows[0][0], checksum=0, file=rows[0][1]) if rows else None
@@ -234,6 +250,23 @@ class Index:
     def _count(self, namespace: str, old: Entry | None, new: Entry | None) -> None:
         before, after = _figures(old), _figures(new)
         self._execute(_COUNT, (namespace, *(now - then for now, then in zip(after, before, strict=True))))
+
+    def _shrink(self, change: Callable[[], T]) -> T:
+        """Make a change that needs less room afterwards; where the disk is full, with the room that was kept for it."""
+        self._is_full = False
+        try:
+            return self._change(change)
+        except StorageFailed:
+            if not self._is_full:
+                raise
+        self._reserve.give_up()
+        with suppress(LeaseError):  # the log can be written from its beginning then
+            self._execute("PRAGMA wal_checkpoint(RESTART)")
+        return self._change(change)
+
+    def _change(self, change: Callable[[], T]) -> T:
+        with self._transaction():
+            return change()
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -289,6 +322,7 @@ class Index:
                     advice="Move it away together with its folder of values, and restore both",
                 )
             case sqlite3.SQLITE_FULL:
+                self._is_full = True
                 return StorageFailed(
                     f"there is no room left for {self.path}: {error}", advice="Make room and try again"
                 )

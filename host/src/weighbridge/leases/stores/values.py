@@ -7,7 +7,6 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path
 from typing import Final, NoReturn
 
 from weighbridge_hookspecs import StorageDamaged, StorageFailed
@@ -20,10 +19,18 @@ _NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class ValueFiles:
-    """A folder with one file for each large value. A name is never used twice, so that a file is never changed."""
+    """A folder with one file for each large value. A name is never used twice, so that a file is never changed.
 
-    def __init__(self, folder: Path) -> None:
+    Paths are texts: a `pathlib.Path` would keep each name for ever on Python 3.12, whose interned texts are immortal.
+    https://github.com/python/cpython/issues/113993
+    """
+
+    def __init__(self, folder: str) -> None:
         self.folder: Final = folder
+
+    def path(self, name: str) -> str:
+        """Where the file of that name is."""
+        return os.path.join(self.folder, name)
 
     def write(self, value: bytes) -> str:
         """Write a new file that survives a crash, and return its name.
@@ -35,8 +42,8 @@ class ValueFiles:
         name = os.urandom(16).hex()
         try:
             self._make_folder()
-            _write_synced(self.folder / f"{name}.tmp", value)
-            os.rename(self.folder / f"{name}.tmp", self.folder / name)
+            _write_synced(self.path(f"{name}.tmp"), value)
+            os.rename(self.path(f"{name}.tmp"), self.path(name))
             sync_folder(self.folder)
         except BaseException as error:
             self.discard(f"{name}.tmp")
@@ -54,13 +61,13 @@ class ValueFiles:
         if not _FINISHED.fullmatch(name):
             raise StorageDamaged(f"{name!r} is no name of a file in {self.folder}", advice="Restore the index")
         try:
-            return os.open(self.folder / name, os.O_RDONLY | _BINARY)
+            return os.open(self.path(name), os.O_RDONLY | _BINARY)
         except FileNotFoundError:
             raise StorageDamaged(
-                f"the file {self.folder / name} is missing", advice="Restore it, or delete the key"
+                f"the file {self.path(name)} is missing", advice="Restore it, or delete the key"
             ) from None
         except OSError as error:
-            refused(error, self.folder / name)
+            refused(error, self.path(name))
 
     def read(self, descriptor: int) -> bytes:
         """All that is in an open file, which is closed.
@@ -76,7 +83,7 @@ class ValueFiles:
     def discard(self, name: str) -> None:
         """Remove a file; what cannot be removed now is swept when the store is opened next."""
         with suppress(OSError):
-            os.unlink(self.folder / name)
+            os.unlink(self.path(name))
 
     def names(self) -> Iterator[str]:
         """The files here, unfinished ones too; files that are not ours are passed over."""
@@ -93,10 +100,10 @@ class ValueFiles:
             os.mkdir(self.folder, 0o700)
         except FileExistsError:
             return
-        sync_folder(self.folder.parent)
+        sync_folder(os.path.dirname(self.folder))
 
 
-def sync_folder(folder: Path) -> None:
+def sync_folder(folder: str) -> None:
     """Make the names in `folder` survive a crash. Windows has no such call, and needs none."""
     if os.name == "nt":
         return
@@ -107,7 +114,7 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def refused(error: OSError, path: Path, wanted: int | None = None) -> NoReturn:
+def refused(error: OSError, path: str, wanted: int | None = None) -> NoReturn:
     """Say what the system refused.
 
     :raises StorageFailed: always.
@@ -120,7 +127,7 @@ def refused(error: OSError, path: Path, wanted: int | None = None) -> NoReturn:
     raise StorageFailed(f"{path}: {error.strerror or error}", wanted=facts) from None
 
 
-def _write_synced(path: Path, value: bytes) -> None:
+def _write_synced(path: str, value: bytes) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _BINARY, 0o600)
     try:
         rest = memoryview(value)
