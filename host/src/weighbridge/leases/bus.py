@@ -81,6 +81,10 @@ class _Tally:
     withdrawn: int = 0
     discarded: int = 0
 
+    def count_delivery(self, *, failed: bool) -> None:
+        self.delivered += 1
+        self.failures += failed
+
     def add(self, other: _Tally) -> None:
         for name, number in attrs.asdict(other).items():
             setattr(self, name, getattr(self, name) + number)
@@ -390,10 +394,9 @@ class MessageBus:
         if subscription is None:
             return
         self._busy -= 1
-        over = subscription._receive is None
-        for tally in (subscription._tally, self._past) if over else (subscription._tally,):
-            tally.delivered += 1
-            tally.failures += worker.failed
+        subscription._tally.count_delivery(failed=worker.failed)
+        if subscription._receive is None:  # it was released meanwhile, and its tally added to the others
+            self._past.count_delivery(failed=worker.failed)
         subscription._worker = None
         if subscription._quiet is not None:
             subscription._quiet.set()

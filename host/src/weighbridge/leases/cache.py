@@ -199,8 +199,8 @@ class BoundedCache:
             if present.value is not entry.value:
                 gone.append((present.key, present.value))
             present.value, present.nbytes = entry.value, entry.nbytes
+            self._order.pop(present, None)
         self._order[present] = None
-        self._order.move_to_end(present)
         self._bytes += entry.nbytes
         while len(self._order) > self.max_items or self._bytes > self.max_bytes:
             self._evict(gone)

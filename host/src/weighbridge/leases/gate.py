@@ -80,7 +80,8 @@ class _Ticket:
         if self.state != "new":
             raise RuntimeError("this place was entered before; call enter() again for another one")
         try:
-            self.gate._admit(self)
+            if not self.gate._arrive(self):
+                self.gate._wait(self)
         except BaseException:
             self.gate._abandon(self)
             raise
@@ -121,6 +122,7 @@ class ConcurrencyGate:
         # The collector may end a generator, and so leave a place, while its thread is at work in here.
         self._lock = threading.RLock()
         self._queues: tuple[OrderedDict[_Ticket, None], ...] = tuple(OrderedDict() for _ in _RANKS)
+        self._waiting = 0  # in all queues together
         self._inside: dict[_Ticket, None] = {}
         self._taken = 0  # places; claimed before a ticket is called, so for moments more than there are inside
         self._ordinary = 0  # of these, of low and normal priority
@@ -181,6 +183,7 @@ class ConcurrencyGate:
             for queue in self._queues:
                 while queue:
                     ticket, _ = queue.popitem(last=False)
+                    self._waiting -= 1
                     self._sent_away += 1
                     _turn_away(ticket, _closed())
             dropped = [ticket.on_preempt for ticket in self._inside]
@@ -196,7 +199,7 @@ class ConcurrencyGate:
                 reserved=self._reserved,
                 max_waiting=self.max_waiting,
                 inside=len(self._inside),
-                waiting=self._waiting(),
+                waiting=self._waiting,
                 entered=self._entered,
                 left=self._left,
                 rejected=self._rejected,
@@ -209,10 +212,6 @@ class ConcurrencyGate:
             )
 
     # --- one request -------------------------------------------------------------------------------------------------
-
-    def _admit(self, ticket: _Ticket) -> None:
-        if not self._arrive(ticket):
-            self._wait(ticket)
 
     def _arrive(self, ticket: _Ticket) -> bool:
         """Whether there is a place at once; if not, the ticket is in the queue."""
@@ -229,6 +228,7 @@ class ConcurrencyGate:
             ticket.signal.acquire()
             ticket.state = "waiting"
             self._queues[ticket.rank][ticket] = None
+            self._waiting += 1
             return False
 
     def _wait(self, ticket: _Ticket) -> None:
@@ -250,6 +250,7 @@ class ConcurrencyGate:
         with self._lock:
             if ticket.state == "waiting":
                 del self._queues[ticket.rank][ticket]
+                self._waiting -= 1
                 self._timed_out += 1
                 _turn_away(ticket, self._saturated(ticket, f"no place became free within {ticket.timeout:g} s"))
 
@@ -258,6 +259,7 @@ class ConcurrencyGate:
         with self._lock:
             if ticket.state == "waiting":
                 del self._queues[ticket.rank][ticket]
+                self._waiting -= 1
                 self._interrupted += 1
             elif ticket.state == "inside":
                 self._end(ticket)
@@ -285,9 +287,6 @@ class ConcurrencyGate:
         # One place at least is for everybody, or a gate of one place would be shut for normal priority.
         self._reserved = min(int(self._limit * self._share), self._limit - 1)
 
-    def _waiting(self) -> int:
-        return sum(map(len, self._queues))
-
     def _has_room_for(self, rank: int) -> bool:
         """Whoever waits has no room, so whoever has room overtakes nobody."""
         return self._taken < self._limit and (rank >= _HIGH or self._ordinary < self._limit - self._reserved)
@@ -307,12 +306,13 @@ class ConcurrencyGate:
         self._hand_on()
 
     def _hand_on(self) -> None:
-        while self._taken < self._limit:
+        while self._waiting and self._taken < self._limit:
             self._taken += 1  # claimed with no call in between, for in a call the collector may leave another place
             ticket = self._next()
             if ticket is None:
                 self._taken -= 1
                 return
+            self._waiting -= 1
             self._begin(ticket)
             assert ticket.signal is not None
             ticket.signal.release()
@@ -333,12 +333,13 @@ class ConcurrencyGate:
 
         :raises Saturated: if it is the newcomer.
         """
-        if self._waiting() < self.max_waiting:
+        if self._waiting < self.max_waiting:
             return
         self._rejected += 1
         for queue in self._queues[: ticket.rank]:
             if queue:
                 last, _ = queue.popitem()
+                self._waiting -= 1
                 _turn_away(last, self._saturated(last, "its place in the queue went to a higher priority"))
                 return
         raise self._saturated(ticket, "the queue is full")
@@ -365,7 +366,7 @@ class ConcurrencyGate:
         return min(reversed(lower), key=lambda ticket: ticket.rank, default=None)
 
     def _saturated(self, ticket: _Ticket, problem: str) -> Saturated:
-        state = f"{len(self._inside)} of {self._limit} places taken, {self._waiting()} of {self.max_waiting} waiting"
+        state = f"{len(self._inside)} of {self._limit} places taken, {self._waiting} of {self.max_waiting} waiting"
         return Saturated(f"{problem} ({state})", retry_after_seconds=self._estimate(ticket.rank))
 
     def _estimate(self, rank: int) -> float | None:
