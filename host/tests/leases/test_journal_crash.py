@@ -17,7 +17,8 @@ from weighbridge.leases.journal import Journal, read_journal
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there are no signals and no limits like these")
 
-# Appends numbered records of odd sizes from four threads, and says each sequence once it is durable.
+# Appends records of odd sizes from four threads, and says each sequence once it is durable. A fifth one acknowledges
+# a third of what there is, and says so before and after.
 WRITER = """
 import os, sys, threading
 from weighbridge.leases.journal import Journal
@@ -30,44 +31,74 @@ def work(seed):
         number += 1
         size = (number * 7919 + seed) % 1500
         sequence = journal.append(bytes([sequence_byte(number)]) * size)
-        os.write(1, b"%d %d %d\\n" % (sequence, size, sequence_byte(number)))
+        os.write(1, b"durable %d %d %d\\n" % (sequence, size, sequence_byte(number)))
+
+def acknowledge():
+    while True:
+        drawn = journal.statistics()
+        up_to = drawn.acknowledged + (drawn.durable - drawn.acknowledged) // 3
+        os.write(1, b"begins %d\\n" % up_to)
+        journal.truncate(up_to)
+        os.write(1, b"ended %d\\n" % up_to)
 
 def sequence_byte(number):
     return number % 251
 
 for seed in range(4):
     threading.Thread(target=work, args=(seed,)).start()
+acknowledge()
 """
 
 
 def test_killed_at_any_moment_nothing_acknowledged_is_lost_and_nothing_torn_replayed(tmp_path: Path) -> None:
-    """Eight processes in turn are killed while they write; what they said was durable is there, byte for byte."""
+    """Eight processes in turn are killed while they write and truncate; what they said was durable is there, whole."""
     choice = random.Random(20)
-    said: dict[int, bytes] = {}
+    said = Said()
     for _ in range(8):
         with start(WRITER, tmp_path) as writer:
             assert writer.stdout is not None
-            lines = [writer.stdout.readline() for _ in range(choice.randrange(1, 120))]
+            lines = [writer.stdout.readline() for _ in range(choice.randrange(1, 160))]
             writer.send_signal(signal.SIGKILL)
             lines += writer.stdout.readlines()
-        said.update(parse(line) for line in lines if line.endswith("\n"))
+        for line in lines:
+            said.hear(line)
         found: dict[int, bytes] = {}
         read_journal(tmp_path, found.__setitem__)
-        assert sorted(found) == list(range(1, len(found) + 1))
-        assert {sequence: found.get(sequence) for sequence in said} == said
+        assert list(found) == list(range(min(found), max(found) + 1))
+        assert said.ended < min(found) <= said.begun + 1
+        kept = {sequence: payload for sequence, payload in said.durable.items() if sequence >= min(found)}
+        assert {sequence: found.get(sequence) for sequence in kept} == kept
         with Journal(tmp_path, segment_bytes=4096) as journal:
-            assert journal.replay(lambda _, __: None).records == len(found)
-    assert len(said) > 8
+            again: dict[int, bytes] = {}
+            assert journal.replay(again.__setitem__).is_whole
+            assert again == found
+    assert len(said.durable) > 8
+
+
+class Said:
+    """What the processes said before they were killed."""
+
+    def __init__(self) -> None:
+        self.durable: dict[int, bytes] = {}
+        self.begun = 0
+        self.ended = 0
+
+    def hear(self, line: str) -> None:
+        if not line.endswith("\n"):
+            return
+        word, sequence, *rest = line.split()
+        if word == "durable":
+            size, byte = map(int, rest)
+            self.durable[int(sequence)] = bytes([byte]) * size
+        elif word == "begins":
+            self.begun = int(sequence)
+        else:
+            self.ended = int(sequence)
 
 
 def start(program: str, *arguments: object) -> subprocess.Popen[str]:
     command = [sys.executable, "-P", "-c", program, *map(str, arguments)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, encoding="ascii")
-
-
-def parse(line: str) -> tuple[int, bytes]:
-    sequence, size, byte = map(int, line.split())
-    return sequence, bytes([byte]) * size
 
 
 # A limit on the size of files makes the kernel write a part of a record, and then refuse, as a full disk does.

@@ -552,6 +552,7 @@ class Journal:
 
     def statistics(self) -> JournalStatistics:
         """What it holds now."""
+        self._check_process()
         with self._changed:
             return JournalStatistics(
                 max_bytes=self.max_bytes,
@@ -738,8 +739,12 @@ def _reopen(path: Path) -> tuple[Replay, ActiveSegment]:
             path.name if torn else None, reader.offset if torn else None, reader.end - reader.offset
         )
         active = ActiveSegment(path, reader.header, end=reader.offset, last=reader.last)
-    if torn:
-        active.cut()
+    try:
+        if torn:
+            active.cut()
+    except BaseException:
+        active.close()
+        raise
     return found, active
 
 

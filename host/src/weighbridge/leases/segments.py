@@ -192,10 +192,10 @@ class ActiveSegment:
         for start in range(0, len(buffers), _BUFFERS_AT_ONCE):
             _write_all(self._fd, buffers[start : start + _BUFFERS_AT_ONCE])
         sync_file(self._fd)
-        status = os.fstat(self._fd)
-        if not status.st_nlink:
+        if not os.fstat(self._fd).st_nlink:
             raise FileNotFoundError(errno.ENOENT, "The file was removed while the journal was open", str(self.path))
-        self.end, self.last = status.st_size, last
+        self.end += sum(map(len, buffers))
+        self.last = last
 
     def acknowledge(self, mark: int) -> None:
         """Keep `mark` in the header; durable when this returns."""
