@@ -59,6 +59,22 @@ def changed(path: Path, statement: str, *parameters: object) -> None:
     connection.close()
 
 
+def test_a_store_is_used_like_this(tmp_path: Path) -> None:
+    """What the page on the store shows works as it stands."""
+    # snippet: embedded
+    with StoreFile(tmp_path / "plugins.sqlite3") as opened:
+        store = opened.namespace("kettle", max_bytes=8 * 1024 * 1024)
+        store.put("teas/green", b"80")
+        store.put("teas/black", b"96")
+        store.put("picture", b"\xff" * 100_000)  # a file of its own
+        assert store.get("teas/green") == b"80"
+        assert store.get("teas/white") is None
+        assert list(store.keys("teas/")) == ["teas/black", "teas/green"]
+        store.delete("teas/green")
+        assert store.statistics().bytes == 2 + 100_000
+    # end snippet
+
+
 # -- where values are --------------------------------------------------------------------------------------------------
 
 
@@ -723,6 +739,34 @@ def test_openings_that_fail_leave_nothing(opened: StoreFile, path: Path, monkeyp
 
     descriptors, threads, _ = growth(step, 50)
     assert (descriptors, threads) == (0, 0)
+
+
+def test_closing_waits_for_a_large_value(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A put that is writing its file when another thread closes the store is acknowledged, and its value is there."""
+    opened = StoreFile(path)
+    store = opened.namespace("kettle")
+    writing, go_on = threading.Event(), threading.Event()
+    real = os.fsync
+
+    def wait(descriptor: int) -> None:
+        writing.set()
+        go_on.wait()
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", wait)
+    putting = threading.Thread(target=store.put, args=("tea", LARGE))
+    closing = threading.Thread(target=opened.close)
+    putting.start()
+    writing.wait()
+    assert store.get("tea") is None  # whoever reads does not wait
+    closing.start()
+    closing.join(0.05)  # given the chance to be wrong
+    assert closing.is_alive()
+    go_on.set()
+    putting.join()
+    closing.join()
+    with StoreFile(path) as again:
+        assert again.namespace("kettle").get("tea") == LARGE
 
 
 def test_a_thousand_handles_that_nobody_closed_end_with_the_file(path: Path) -> None:

@@ -29,7 +29,9 @@ _OTHERS: Final = re.compile(rb"^\.|[^A-Za-z0-9_.-]")
 # A name of a file has 255 bytes at most. What is longer becomes folders, whose names end with "!", so that none has the
 # name of a file; what is in them begins with "-", so that none is ".".
 _SEGMENT: Final = 200
-_QUERY: Final = re.compile(r"\?[^\s\"')]+")  # an address may carry a signature there
+# Where an address may carry a secret: a signature behind the question mark, a password before the host.
+_QUERY: Final = re.compile(r"\?[^\s\"')]+")
+_USER: Final = re.compile(r"//[^/@\s]+@")
 
 
 class ObjectBucket:
@@ -169,7 +171,7 @@ def _from_address(address: str, options: dict[str, Any]) -> ObjectStore:
         return from_url(address, **options)
     except Exception as error:  # a Rust library: every wrong option is an error of another kind
         raise ConfigurationError(
-            f"the store {_QUERY.sub('?...', address)} cannot be opened: {_first_line(error)}",
+            f"the store {_without_secrets(address)} cannot be opened: {_first_line(error)}",
             step="open",
             advice="See the addresses and options of obstore.store.from_url",
         ) from None
@@ -189,9 +191,13 @@ def _asked(what: str) -> Iterator[None]:
 
 
 def _first_line(error: Exception) -> str:
-    """What it says, without what follows for debugging, and without signatures in addresses."""
+    """What it says, without what follows for debugging."""
     lines = str(error).splitlines() or [""]
-    return _QUERY.sub("?...", f"{type(error).__name__}: {lines[0]}")
+    return _without_secrets(f"{type(error).__name__}: {lines[0]}")
+
+
+def _without_secrets(text: str) -> str:
+    return _USER.sub("//...@", _QUERY.sub("?...", text))
 
 
 def _place(namespace: str, key: str) -> str:
