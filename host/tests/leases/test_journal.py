@@ -347,12 +347,8 @@ def test_a_failed_write_is_an_error_and_the_journal_goes_on(
     """A full disk fails the record that met it; what was durable stays, and once there is room it goes on."""
     with Journal(folder, segment_bytes=128 if rotates else 4096) as journal:
         journal.append(b"before" * 20)
-
-        def full(*_: object) -> None:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
         with monkeypatch.context() as patch:
-            patch.setattr(segments, place, full)
+            patch.setattr(segments, place, failing(errno.ENOSPC))
             # the taking back of a failed write syncs as well, and must work for the journal to go on
             patch.setattr(segments.ActiveSegment, "cut", lambda self: os.ftruncate(self._fd, self.end))
             with pytest.raises(LeaseError, match="No space left on device") as caught:
@@ -372,11 +368,8 @@ def test_a_failed_write_that_cannot_be_taken_back_ends_the_journal(
     journal = Journal(folder)
     journal.append(b"before")
 
-    def broken(_: int) -> None:
-        raise OSError(errno.EIO, os.strerror(errno.EIO))
-
     with monkeypatch.context() as patch:
-        patch.setattr(segments, "sync_file", broken)
+        patch.setattr(segments, "sync_file", failing(errno.EIO))
         for expected in ("was not written: Input/output error", "takes nothing more"):
             with pytest.raises(LeaseError, match=expected):
                 journal.append(b"lost")
@@ -390,12 +383,8 @@ def test_closing_tells_what_could_not_be_written(folder: Path, monkeypatch: pyte
     journal = Journal(folder)
     monkeypatch.setattr(journal, "_write_behind", lambda: None)
     ticket = journal.append(b"lost", wait=False)
-
-    def full(*_: object) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
     with monkeypatch.context() as patch:
-        patch.setattr(segments, "_write_all", full)
+        patch.setattr(segments, "_write_all", failing(errno.ENOSPC))
         with pytest.raises(LeaseError, match="1 records were not written"):
             journal.close()
     with pytest.raises(LeaseError, match="No space left"):
@@ -418,6 +407,129 @@ def test_an_interrupted_write_is_taken_up_by_the_next(folder: Path, monkeypatch:
         assert journal.append(b"next") == 3
         assert [payload for _, payload in contents(journal)] == [b"before", b"interrupted", b"next"]
         assert journal.statistics().memory_bytes == 0
+
+
+def failing(number: int) -> Callable[..., None]:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    return fail
+
+
+def test_an_interrupted_rotation_leaves_nothing_in_the_way(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new segment that was made and not yet used is made again: no append fails because its name is taken."""
+    with Journal(folder, segment_bytes=128) as journal:
+        journal.append(bytes(60))
+        create = segments.ActiveSegment.create
+
+        def interrupted(*args: Any) -> None:
+            monkeypatch.undo()
+            create(*args).close()
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(segments.ActiveSegment, "create", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            journal.append(bytes(61))
+        assert journal.append(bytes(62)) == 3
+        assert [len(payload) for _, payload in contents(journal)] == [60, 61, 62]
+
+
+def test_a_crash_between_the_mark_and_the_emptying_loses_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The mark is durable before a byte is given back: what fails in between is made up for at the next opening."""
+    with Journal(folder) as journal:
+        for _ in range(5):
+            journal.append(b"x")
+        with monkeypatch.context() as patch:
+            patch.setattr(segments.ActiveSegment, "empty", failing(errno.EIO))
+            with pytest.raises(LeaseError, match="could not be truncated up to 5: Input/output error"):
+                journal.truncate(5)
+        assert contents(journal) == []
+        assert journal.append(b"behind") == 6
+    with Journal(folder) as journal:
+        assert contents(journal) == [(6, b"behind")]
+
+
+def test_segments_that_a_replay_cannot_sweep_stay_until_later(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that fails after a replay does not make the replay fail; the next truncation gives the bytes back."""
+    with Journal(folder, segment_bytes=128) as journal:
+        for _ in range(9):
+            journal.append(bytes(60))
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "unlink", failing(errno.EIO))
+            result = journal.replay(lambda sequence, _: journal.truncate(sequence) if sequence < 9 else None)
+        assert (result.records, journal.statistics().segments) == (9, 9)
+        journal.truncate(9)
+        assert files(folder) == HEADER_BYTES
+
+
+def test_closing_in_the_middle_of_a_replay_ends_well(folder: Path) -> None:
+    """The replay goes on to its end with files of its own, and the journal is closed."""
+    journal = Journal(folder)
+    journal.append(b"x")
+    journal.append(b"y")
+    assert journal.replay(lambda _, __: journal.close()).records == 2
+    Journal(folder).close()
+
+
+def test_without_a_thread_the_appender_writes_itself(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the system gives no more threads, nothing stays in memory for ever."""
+
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with Journal(folder) as journal:
+        monkeypatch.setattr(threading.Thread, "start", refuse)
+        assert journal.append(b"x", wait=False).is_durable
+
+
+def test_what_cannot_be_read_is_an_error_and_not_torn(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that fails while reading says nothing about the records: nothing is cut, and the folder is free again."""
+    with Journal(folder) as journal:
+        journal.append(b"precious")
+    before = files(folder)
+    with monkeypatch.context() as patch:
+        patch.setattr(segments.SegmentReader, "_read", failing(errno.EIO))
+        with pytest.raises(LeaseError, match="cannot be read at byte 64: Input/output error"):
+            Journal(folder)
+        with pytest.raises(LeaseError, match="cannot be read"):
+            read_journal(folder)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", failing(errno.EACCES))
+        with pytest.raises(LeaseError, match="could not be opened: Permission denied"):
+            Journal(folder)
+    assert files(folder) == before
+    with Journal(folder) as journal:
+        assert contents(journal) == [(1, b"precious")]
+        for path in folder.glob("*.wal"):
+            path.unlink()
+        with pytest.raises(LeaseError, match="cannot be read at 00000000000000000001"):
+            contents(journal)
+
+
+def test_a_tail_that_cannot_be_cut_keeps_the_journal_closed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing may be appended behind a torn record; the next attempt finds everything as it was."""
+    with Journal(folder) as journal:
+        journal.append(b"x")
+    with next(folder.glob("*.wal")).open("ab") as file:
+        file.write(b"torn")
+    descriptors = len(os.listdir("/proc/self/fd"))
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "ftruncate", failing(errno.EIO))
+        with pytest.raises(LeaseError, match="could not be opened: Input/output error"):
+            Journal(folder)
+    assert len(os.listdir("/proc/self/fd")) == descriptors
+    with Journal(folder) as journal:
+        assert journal.recovered.unread_bytes == 4
+
+
+def test_a_full_disk_does_not_keep_a_journal_from_being_emptied(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Opening and truncating need no new bytes: what is full can be made empty."""
+    with Journal(folder) as journal:
+        journal.append(b"x" * 100)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", failing(errno.ENOSPC))
+        with Journal(folder) as journal:
+            assert journal.truncate(1) == 116
 
 
 def test_a_segment_that_somebody_removed_is_noticed(folder: Path) -> None:

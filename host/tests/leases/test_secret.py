@@ -7,6 +7,7 @@ import ctypes
 import gc
 import mmap
 import pickle
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from io import BytesIO
@@ -273,6 +274,42 @@ def test_closing_under_a_block_wipes_and_says_so() -> None:
     assert vault.statistics().mapped_bytes == 0
 
 
+def test_closing_while_a_secret_is_made_gives_no_handle(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever is filling a secret when its vault is closed is told; the content goes with the pages."""
+    vault = SecretVault()
+
+    def close_under_it(view: memoryview) -> None:
+        view[:] = b"hunter2"
+        with pytest.raises(LeaseError, match="views of secrets are still there"):
+            vault.close()
+        assert bytes(view) == bytes(7)
+        view[:] = b"hunter2"
+
+    with pytest.raises(LeaseError, match="vault of secrets is closed"):
+        vault.fill(7, close_under_it)
+    other = SecretVault()
+    monkeypatch.setattr(module, "_lock", lambda *_: "no")
+    with monkeypatch.context() as patch:
+        patch.setattr("warnings.warn", lambda *_, **__: other.close())
+        with pytest.raises(LeaseError, match="vault of secrets is closed"):
+            other.keep(b"hunter2")
+    assert other.statistics().mapped_bytes == 0
+
+
+def test_a_handle_whose_pages_went_meanwhile_says_so(vault: SecretVault, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the look at a handle and the opening of its slot another thread may close the vault."""
+    secret = vault.keep(b"hunter2")
+    window = module._Slab.window
+
+    def closed(self: Any, offset: int) -> Any:
+        vault.close()
+        return window(self, offset)
+
+    monkeypatch.setattr(module._Slab, "window", closed)
+    with pytest.raises(LeaseError, match="was released"), secret.view():
+        pass
+
+
 def test_the_exit_is_watched_only_while_there_are_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
     """A vault without secrets leaves no entry with ``atexit``, which would keep it alive."""
     entries: list[Any] = []
@@ -414,6 +451,44 @@ def test_eight_threads_read_their_own_secrets_alone() -> None:
         drawn = vault.statistics()
         assert wrong == []
         assert (drawn.made, drawn.released, drawn.secrets, drawn.mapped_bytes) == (3200, 3200, 0, 0)
+
+
+def test_readers_of_a_secret_that_others_release_see_it_or_an_error() -> None:
+    """Eight threads read, replace and release the same handles: no read shows another secret, and none is a mixture."""
+    with SecretVault() as vault:
+        shared = [(vault.keep(b"%016d" % number), b"%016d" % number) for number in range(8)]
+        wrong: list[bytes] = []
+
+        def work(name: int) -> None:
+            for number in range(2000):
+                place = (name + number) % 8
+                secret, expected = shared[place]
+                try:
+                    with secret.view() as view:
+                        before, after = bytes(view), bytes(view)
+                except LeaseError:  # released before the block, or under it
+                    continue
+                if (before, after) != (expected, expected):
+                    wrong.append(before + after)
+                if number % 5 == 0:
+                    fresh = b"%08d%08d" % (name + 1, number)
+                    secret.release()
+                    shared[place] = (vault.keep(fresh), fresh)
+
+        interval = sys.getswitchinterval()
+        sys.setswitchinterval(1e-5)
+        try:
+            threads = [threading.Thread(target=work, args=(name,)) for name in range(8)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+        finally:
+            sys.setswitchinterval(interval)
+        shared.clear()
+        drawn = vault.statistics()
+        assert wrong == []
+        assert (drawn.secrets, drawn.retired_bytes, drawn.mapped_bytes) == (0, 0, 0)
 
 
 def test_rounds_leave_no_mapping_and_no_locked_page() -> None:
