@@ -309,7 +309,15 @@ def test_files_that_changed_places_are_found_out(store: NamespaceStore, path: Pa
 
 @pytest.mark.parametrize(
     ("column", "value"),
-    [("value", b"grown"), ("value", "green"), ("value", None), ("size", 4), ("checksum", 1), ("file", "../store")],
+    [
+        ("value", b"grown"),
+        ("value", "green"),
+        ("value", None),
+        ("size", 4),
+        ("checksum", 1),
+        ("checksum", "x"),
+        ("file", "../store"),
+    ],
 )
 def test_a_damaged_row_is_an_error_and_never_a_value(path: Path, column: str, value: object) -> None:
     """A value in the index is verified like a file, whichever part of its row is wrong."""
@@ -356,6 +364,20 @@ def test_values_without_their_index_are_not_swept(path: Path) -> None:
     path.with_name("aside").replace(path)
     with StoreFile(path) as opened:
         assert opened.namespace("kettle").get("tea") == LARGE
+
+
+def test_a_log_without_its_index_is_not_removed(opened: StoreFile, store: NamespaceStore, path: Path) -> None:
+    """After a crash the last values are in the log alone: without the index nothing is opened, and the log stays."""
+    store.put("tea", b"green")
+    for name in ("store", "store-wal"):  # as a crash leaves them
+        shutil.copy(path.with_name(name), path.with_name(f"crashed-{name}"))
+    crashed = path.with_name("crashed-store")
+    crashed.rename(path.with_name("aside"))
+    with pytest.raises(StorageDamaged, match=r"the log .*crashed-store-wal is there, and its index .* is not"):
+        StoreFile(crashed)
+    path.with_name("aside").rename(crashed)
+    with StoreFile(crashed) as again:
+        assert again.namespace("kettle").get("tea") == b"green"
 
 
 def test_the_database_of_another_program_stays_as_it_is(path: Path) -> None:

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote_to_bytes
 
-from weighbridge_hookspecs import ConfigurationError, ContextClosed, LeaseError, StorageDamaged, StorageFailed
+from weighbridge_hookspecs import ConfigurationError, ContextClosed, StorageDamaged, StorageFailed
 
 from .stores.checks import checked_namespace, checked_size
 from .stores.namespace import NamespaceStore, StoreStatistics, Usage
@@ -182,8 +182,6 @@ def _asked(what: str) -> Iterator[None]:
     """Turn what `obstore` raises into our errors."""
     try:
         yield
-    except LeaseError:
-        raise
     except Exception as error:  # its own tree, and built-in ones besides
         raise StorageFailed(
             f"the object storage did not {what}: {_first_line(error)}", advice="See whether it is within reach"

@@ -257,10 +257,10 @@ class StoreFile:
         place = self.path if entry.file is None else self._values.path(entry.file)
         had = "no bytes"
         if isinstance(value, bytes):
-            had = f"{len(value)} bytes with checksum {zlib.crc32(value):08x}"
+            had = f"{len(value)} bytes with checksum {zlib.crc32(value)}"
         return StorageDamaged(
             f"the value of {key!r} in the store {namespace!r} is damaged; it is in {place}",
-            wanted=f"{entry.size} bytes with checksum {entry.checksum:08x}",
+            wanted=f"{entry.size} bytes with checksum {entry.checksum}",
             had=had,
             advice="Delete the key, or put it again",
         )
@@ -271,6 +271,11 @@ def _touch(path: Path) -> None:
 
     Only a file that was not there is opened: closing it would unlock one that is in use in this process.
     """
+    if _size(f"{path}-wal") and not path.exists():
+        raise StorageDamaged(  # SQLite would remove the log, and with it what is not in the index yet
+            f"the log {path}-wal is there, and its index {path} is not",
+            advice="Put the index back that belongs to it, or move the log away",
+        )
     try:
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
     except FileExistsError:
