@@ -26,7 +26,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeAlias
 
-from weighbridge.leases.journal import Journal, read_journal
+from weighbridge.leases.journal import Journal
+from weighbridge.leases.replay import read_journal
 
 PAYLOAD = bytes(range(200))
 THREADS = (1, 2, 4, 8, 16)

@@ -13,7 +13,8 @@ from typing import IO
 import pytest
 from weighbridge_hookspecs import LeaseError
 
-from weighbridge.leases.journal import Journal, read_journal
+from weighbridge.leases.journal import Journal
+from weighbridge.leases.replay import read_journal
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there are no signals and no limits like these")
 

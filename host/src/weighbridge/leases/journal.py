@@ -1,7 +1,8 @@
 """An append-only buffer on disk: what was appended survives a crash, within a fixed number of bytes.
 
-Records lie in segments (see :mod:`weighbridge.leases.segments`). Appenders that come at the same time share one
-``fsync``: whoever finds the files free writes what all of them brought, and the others wait for it.
+Records lie in segments (see :mod:`weighbridge.leases.segments`), and are read by :mod:`weighbridge.leases.replay`.
+Appenders that come at the same time share one ``fsync``: whoever finds the files free writes what all of them brought,
+and the others wait for it.
 """
 
 from __future__ import annotations
@@ -12,32 +13,31 @@ import threading
 import time
 import zlib
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Literal, TypeAlias, overload
 
 import attrs
-from weighbridge_hookspecs import CeilingExceeded, ConfigurationError, LeaseError, Saturated, ServiceUnavailable
+from weighbridge_hookspecs import CeilingExceeded, ConfigurationError, LeaseError, Saturated
 
+from .folder import lock_folder, make_folder, unlock
+from .replay import Progress, Receive, Replay, disk_error, header_of, replay_segments, size_of, words
 from .segments import (
     HEADER_BYTES,
     MAX_PAYLOAD_BYTES,
     RECORD_BYTES,
     ActiveSegment,
-    Header,
     SegmentReader,
     frame_head,
     list_segments,
     named_first,
-    parse_header,
     sync_folder,
 )
 
 AtCap: TypeAlias = Literal["reject", "block"]
-Receive: TypeAlias = Callable[[int, bytes], object]
 
 MAX_BYTES: Final = 1024 * 1024 * 1024
 MEMORY_BYTES: Final = 8 * 1024 * 1024
@@ -45,33 +45,6 @@ _LEAST_BYTES: Final = 4096
 _LARGEST_SEGMENT: Final = 64 * 1024 * 1024
 _RETRY_SECONDS: Final = 1.0
 _log: Final = logging.getLogger("weighbridge.journal")
-
-
-@attrs.frozen(kw_only=True)
-class Replay:
-    """What a replay read, and where and why it stopped."""
-
-    records: int
-    """Records that were handed over."""
-    payload_bytes: int
-    skipped: int
-    """Records that were acknowledged already, or that came before the one asked for."""
-    first: int | None
-    """Sequence of the first record handed over; None if there was none."""
-    last: int | None
-    reason: str | None
-    """Why it stopped before the end, in words; None if it came to the end."""
-    segment: str | None
-    """Name of the file in which it stopped; None at the end."""
-    offset: int | None
-    """Where in that file, in bytes; None at the end."""
-    unread_bytes: int
-    """What lies behind the place where it stopped, in this file and in later ones."""
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether it came to the end."""
-        return self.reason is None
 
 
 @attrs.frozen(kw_only=True)
@@ -192,7 +165,7 @@ class Journal:
         _check_size("segment_bytes", segment_bytes, HEADER_BYTES + RECORD_BYTES)
         if at_cap not in ("reject", "block"):
             raise ConfigurationError(f"at_cap is {at_cap!r}", advice='Set it to "reject" or "block"')
-        self.folder: Final = _make_folder(folder)
+        self.folder: Final = make_folder(folder)
         self.max_bytes: Final = max_bytes
         self.at_cap: Final = at_cap
         self.memory_bytes: Final = memory_bytes
@@ -208,12 +181,12 @@ class Journal:
         self._busy = self._closed = False
         self._broken: str | None = None
         self._writer: threading.Thread | None = None
-        self._lock_fd = _lock(self.folder)
+        self._lock_fd = lock_folder(self.folder)
         try:
             self._open()
         except OSError as error:
             self._let_go()
-            raise _disk_error("could not be opened", self.folder, error) from None
+            raise disk_error("could not be opened", self.folder, error) from None
         except BaseException:
             self._let_go()
             raise
@@ -221,13 +194,13 @@ class Journal:
     def _open(self) -> None:
         paths = list_segments(self.folder)
         first = _drop_stillborn(paths)
-        self._sealed = deque(_Sealed(path, named_first(later) - 1, _size(path)) for path, later in pairwise(paths))
-        marks = [header.mark for path in paths if (header := _header_of(path)) is not None]
+        self._sealed = deque(_Sealed(path, named_first(later) - 1, size_of(path)) for path, later in pairwise(paths))
+        marks = [header.mark for path in paths if (header := header_of(path)) is not None]
         self._mark = max(marks, default=0)
         if paths:
             self.recovered, self._active = _reopen(paths[-1])
         else:
-            self.recovered, self._active = _replay([], 0, None), ActiveSegment.create(self.folder, first, 0)
+            self.recovered, self._active = replay_segments([], 0, None), ActiveSegment.create(self.folder, first, 0)
         self._sweep()
         self._durable = max(self._active.last, self._mark)
         self._measure()
@@ -381,7 +354,7 @@ class Journal:
                 self._commits += 1
         except (OSError, MemoryError) as error:
             self._cut()
-            return _words(error)
+            return words(error)
         except BaseException:
             self._cut()
             raise
@@ -398,7 +371,7 @@ class Journal:
         try:
             self._active.cut()
         except OSError as error:
-            self._broken = _words(error)
+            self._broken = words(error)
 
     def _finish(self, batch: list[_Entry], error: str | None) -> None:
         """Tell everybody how the write ended. An error ends the records that came meanwhile as well: the order holds.
@@ -488,7 +461,7 @@ class Journal:
                 self._mark = up_to
                 self._sweep()
             except OSError as error:
-                raise _disk_error(f"could not be truncated up to {up_to}", self.folder, error) from None
+                raise disk_error(f"could not be truncated up to {up_to}", self.folder, error) from None
             return self._disk - self._disk_now()
 
     @contextmanager
@@ -536,7 +509,7 @@ class Journal:
             parts.append((self._active.path, self._active.end))
             after = max(after, self._mark)
         try:
-            return _replay(parts, after, receive)
+            return replay_segments(parts, after, receive)
         finally:
             self._end_replay()
 
@@ -548,7 +521,7 @@ class Journal:
         except LeaseError:
             pass  # closed meanwhile: the next one that opens it sweeps
         except OSError as error:
-            _log.warning("%s: acknowledged segments stay until the next truncation: %s", self.folder, _words(error))
+            _log.warning("%s: acknowledged segments stay until the next truncation: %s", self.folder, words(error))
 
     def statistics(self) -> JournalStatistics:
         """What it holds now."""
@@ -608,7 +581,7 @@ class Journal:
             active.close()
         fd, self._lock_fd = self._lock_fd, -1
         if fd >= 0:
-            _unlock(fd, mine=os.getpid() == self._pid)
+            unlock(fd, mine=os.getpid() == self._pid)
 
     def __enter__(self) -> Journal:
         return self
@@ -645,84 +618,6 @@ class Journal:
             )
 
 
-def read_journal(folder: str | os.PathLike[str], receive: Receive | None = None, *, after: int = 0) -> Replay:
-    """Read a journal that nobody has open, and change nothing: `receive` gets sequence and payload of each record.
-
-    Without `receive` this is a check of every record.
-
-    :raises LeaseError: if the folder or a file in it cannot be read.
-    """
-    try:
-        paths = list_segments(Path(folder))
-        marks = [header.mark for path in paths if (header := _header_of(path)) is not None]
-    except OSError as error:
-        raise _disk_error("cannot be read", Path(folder), error) from None
-    return _replay([(path, None) for path in paths], max([after, *marks]), receive)
-
-
-def _replay(parts: Sequence[tuple[Path, int | None]], after: int, receive: Receive | None) -> Replay:
-    progress = _Progress(after, receive)
-    for number, (path, end) in enumerate(parts):
-        try:
-            reader = SegmentReader(path, end=end)
-        except OSError as error:
-            raise _disk_error(f"cannot be read at {path.name}", path.parent, error) from None
-        with reader:
-            progress.read(reader)
-        if progress.reason is not None:
-            behind = sum(_size(path) if end is None else end for path, end in parts[number + 1 :])
-            return progress.result(path.name, reader.offset, reader.end - reader.offset + behind)
-    return progress.result(None, None, 0)
-
-
-@attrs.define
-class _Progress:
-    """How far a replay has come."""
-
-    after: int
-    receive: Receive | None
-    records: int = 0
-    payload_bytes: int = 0
-    skipped: int = 0
-    first: int | None = None
-    last: int | None = None
-    reason: str | None = None
-    _seen: int | None = None
-
-    def read(self, reader: SegmentReader) -> None:
-        if self._seen is not None and reader.header and reader.header.first != self._seen + 1:
-            self.reason = f"the records {self._seen + 1} to {reader.header.first - 1} are missing"
-            return
-        for sequence, payload in reader:
-            self._take(sequence, payload)
-        self.reason = reader.reason
-        self._seen = reader.last
-
-    def _take(self, sequence: int, payload: bytes) -> None:
-        if sequence <= self.after:
-            self.skipped += 1
-            return
-        if self.receive is not None:
-            self.receive(sequence, payload)
-        self.first = self.first or sequence
-        self.last = sequence
-        self.records += 1
-        self.payload_bytes += len(payload)
-
-    def result(self, segment: str | None, offset: int | None, unread_bytes: int) -> Replay:
-        return Replay(
-            records=self.records,
-            payload_bytes=self.payload_bytes,
-            skipped=self.skipped,
-            first=self.first,
-            last=self.last,
-            reason=self.reason,
-            segment=segment,
-            offset=offset,
-            unread_bytes=unread_bytes,
-        )
-
-
 def _reopen(path: Path) -> tuple[Replay, ActiveSegment]:
     """Read the newest segment to its end and cut off what is torn: a crash can only tear what nobody was told of."""
     with SegmentReader(path) as reader:
@@ -732,7 +627,7 @@ def _reopen(path: Path) -> tuple[Replay, ActiveSegment]:
                 step="lease",
                 advice="No crash does that: restore the file, or move it away to open the journal without it",
             )
-        progress = _Progress(reader.header.mark, None)
+        progress = Progress(reader.header.mark, None)
         progress.read(reader)
         torn = progress.reason is not None
         found = progress.result(
@@ -753,21 +648,12 @@ def _drop_stillborn(paths: list[Path]) -> int:
 
     No record can be in it, for the header is durable before the first record is written.
     """
-    if not paths or _size(paths[-1]) > HEADER_BYTES or _header_of(paths[-1]) is not None:
+    if not paths or size_of(paths[-1]) > HEADER_BYTES or header_of(paths[-1]) is not None:
         return 1
     path = paths.pop()
     path.unlink()
     sync_folder(path.parent)
     return named_first(path)
-
-
-def _header_of(path: Path) -> Header | None:
-    with path.open("rb", buffering=0) as file:
-        return parse_header(file.read(HEADER_BYTES) or b"")
-
-
-def _size(path: Path) -> int:
-    return path.stat().st_size
 
 
 def _by_segment(batch: Iterable[_Entry]) -> Iterator[list[_Entry]]:
@@ -784,75 +670,3 @@ def _by_segment(batch: Iterable[_Entry]) -> Iterator[list[_Entry]]:
 def _check_size(name: str, value: object, least: int) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
         raise ConfigurationError(f"{name} is {value!r}", advice=f"Set it to a whole number of bytes, {least} or more")
-
-
-def _make_folder(folder: str | os.PathLike[str]) -> Path:
-    if not isinstance(folder, str | os.PathLike):
-        raise ConfigurationError(f"{folder!r} is no folder", advice="Give the path of a folder")
-    path = Path(folder).absolute()
-    try:
-        if not path.is_dir():
-            path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            sync_folder(path.parent)
-    except OSError as error:
-        raise ConfigurationError(
-            f"a journal cannot lie in {path}: {_words(error)}", advice="Name a folder that can be written to"
-        ) from None
-    return path
-
-
-def _lock(folder: Path) -> int:
-    """Take the folder for this journal alone, until the descriptor is unlocked, or its process has ended."""
-    try:
-        from fcntl import LOCK_EX, LOCK_NB, flock
-    except ImportError:
-        raise ServiceUnavailable(
-            "a journal needs flock, which this system does not have: two processes could write into one folder",
-            step="lease",
-        ) from None
-    path = folder / "lock"
-    try:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    except OSError as error:
-        raise ConfigurationError(
-            f"a journal cannot lie in {folder}: {_words(error)}", advice="Name a folder that can be written to"
-        ) from None
-    try:
-        flock(fd, LOCK_EX | LOCK_NB)
-    except OSError as error:
-        owner = os.pread(fd, 32, 0).decode("ascii", "replace").strip()
-        os.close(fd)
-        if not isinstance(error, BlockingIOError):
-            raise _disk_error("cannot be locked", folder, error) from None
-        raise LeaseError(
-            f"another journal has {folder} open",
-            step="lease",
-            had=f"process {owner}" if owner else None,
-            advice="Close that one, or take another folder",
-        ) from None
-    with suppress(OSError):  # the number is for the message alone, and a full disk is no reason to stay closed
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, str(os.getpid()).encode(), 0)
-    return fd
-
-
-def _unlock(fd: int, *, mine: bool) -> None:
-    if mine:
-        from fcntl import LOCK_UN, flock
-
-        flock(fd, LOCK_UN)  # children that were forked share it, and closing alone would leave it with them
-    os.close(fd)
-
-
-def _words(error: OSError | MemoryError) -> str:
-    if isinstance(error, MemoryError):
-        return "out of memory"
-    return error.strerror or str(error)
-
-
-def _disk_error(what: str, folder: Path, error: OSError) -> LeaseError:
-    return LeaseError(
-        f"the journal {folder} {what}: {_words(error)}",
-        step="lease",
-        advice="Nothing durable was lost; see to the disk and try again",
-    )

@@ -6,6 +6,7 @@ import errno
 import os
 import re
 import struct
+import sys
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -241,12 +242,12 @@ def sync_file(fd: int) -> None:
 
     https://developer.apple.com/library/archive/documentation/System/Conceptual/ManPages_iPhoneOS/man2/fsync.2.html
     """
-    if hasattr(os, "fdatasync"):
-        os.fdatasync(fd)
-        return
-    import fcntl
+    if sys.platform == "darwin":
+        import fcntl
 
-    fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
+        fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
+    else:
+        os.fdatasync(fd)
 
 
 def sync_folder(folder: Path) -> None:
