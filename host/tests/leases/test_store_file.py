@@ -678,7 +678,7 @@ def test_a_second_opening_in_one_process_is_refused(
     opened: StoreFile, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By whatever name, the error says that this process has it, and the file stays locked against others."""
-    monkeypatch.setattr(index_module, "_LOCK_SECONDS", 0)
+    monkeypatch.setattr(index_module, "_ATTEMPTS", 1)
     (tmp_path / "link").symlink_to(path)
     for name in (path, tmp_path / "link", os.path.relpath(path)):
         with pytest.raises(ConfigurationError, match=r"is in use by (this|another) process"):
@@ -749,7 +749,7 @@ def test_two_hundred_openings_leave_nothing(path: Path, monkeypatch: pytest.Monk
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no descriptors to count here")
 def test_openings_that_fail_leave_nothing(opened: StoreFile, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither a file that is in use nor one that is no database costs a descriptor for each attempt."""
-    monkeypatch.setattr(index_module, "_LOCK_SECONDS", 0)
+    monkeypatch.setattr(index_module, "_ATTEMPTS", 1)
     other = path.with_name("other")
     other.write_bytes(b"no database" * 999)
 

@@ -24,7 +24,7 @@ _VERSION: Final = 1
 _RESERVE_BYTES: Final = 1024 * 1024  # a log that has to be folded into the file, and a change
 _PAGE: Final = 256  # keys that are fetched at once
 _FREED_PAGES: Final = 4096  # 16 MiB: what closing gives back to the disk at most
-_LOCK_SECONDS: Final = 0.5  # how long one that is about to let go is waited for
+_ATTEMPTS: Final = 40  # about half a second: one that is about to let go is waited for
 
 # The locking mode comes first: then no shared memory is used, and no second writer can ever meet the bug of SQLite
 # before 3.51.3 that damages a database in WAL mode: https://www.sqlite.org/wal.html#the_wal_reset_bug
@@ -95,14 +95,14 @@ class Index:
         Those that come at the same moment stand in each other's way. Each lets go before it tries again, and they wait
         for different times, so that one of them gets through.
         """
-        deadline = time.monotonic() + _LOCK_SECONDS
-        while True:
+        for left in reversed(range(_ATTEMPTS)):
             try:
                 return _locked(self.path)
             except sqlite3.Error as error:
-                if _code(error) != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                if _code(error) != sqlite3.SQLITE_BUSY or not left:
                     raise self._translated(error) from None
             time.sleep(0.001 + os.urandom(1)[0] / 12_800)
+        raise AssertionError("the last attempt returns or raises")
 
     def _begin(self) -> bool:
         """Look whose file it is before anything is written, then set it up; whether it has no tables yet."""
