@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from weighbridge_hookspecs import CeilingExceeded, ConfigurationError, LeaseError
 
-from weighbridge.leases import secret as module
+from weighbridge.leases import slabs
 from weighbridge.leases.secret import Secret, SecretsUnprotected, SecretVault
 
 
@@ -288,7 +288,7 @@ def test_closing_while_a_secret_is_made_gives_no_handle(monkeypatch: pytest.Monk
     with pytest.raises(LeaseError, match="vault of secrets is closed"):
         vault.fill(7, close_under_it)
     other = SecretVault()
-    monkeypatch.setattr(module, "_lock", lambda *_: "no")
+    monkeypatch.setattr(slabs, "_lock", lambda *_: "no")
     with monkeypatch.context() as patch:
         patch.setattr("warnings.warn", lambda *_, **__: other.close())
         with pytest.raises(LeaseError, match="vault of secrets is closed"):
@@ -299,13 +299,13 @@ def test_closing_while_a_secret_is_made_gives_no_handle(monkeypatch: pytest.Monk
 def test_a_handle_whose_pages_went_meanwhile_says_so(vault: SecretVault, monkeypatch: pytest.MonkeyPatch) -> None:
     """Between the look at a handle and the opening of its slot another thread may close the vault."""
     secret = vault.keep(b"hunter2")
-    window = module._Slab.window
+    window = slabs.Slab.window
 
     def closed(self: Any, offset: int) -> Any:
         vault.close()
         return window(self, offset)
 
-    monkeypatch.setattr(module._Slab, "window", closed)
+    monkeypatch.setattr(slabs.Slab, "window", closed)
     with pytest.raises(LeaseError, match="was released"), secret.view():
         pass
 
@@ -352,7 +352,7 @@ def test_memory_that_the_system_refuses_is_a_clear_error(vault: SecretVault, mon
         raise OSError(12, "Cannot allocate memory")
 
     with monkeypatch.context() as patch:
-        patch.setattr(module, "_map", refuse)
+        patch.setattr(slabs, "_map", refuse)
         with pytest.raises(CeilingExceeded, match="the system has no memory"):
             vault.keep(b"x")
     assert vault.statistics().mapped_bytes == 0
@@ -369,10 +369,10 @@ def test_a_bound_without_room_is_refused(wrong: Any) -> None:
 @given(st.integers(1, 1 << 20))
 def test_a_slot_has_room_for_its_secret(nbytes: int) -> None:
     """Small ones waste less than half of a slot above the smallest; large ones less than a page."""
-    size = module._slot_bytes(nbytes)
+    size = slabs.slot_size(nbytes)
     assert nbytes <= size <= max(16, 2 * nbytes, nbytes + mmap.PAGESIZE - 1)
-    assert module._mapping_bytes(size) % mmap.PAGESIZE == 0
-    assert module._mapping_bytes(size) >= size
+    assert slabs.mapping_bytes(size) % mmap.PAGESIZE == 0
+    assert slabs.mapping_bytes(size) >= size
 
 
 # -- systems that refuse -----------------------------------------------------------------------------------------------
@@ -397,7 +397,7 @@ def test_what_the_system_refuses_is_a_named_warning_and_a_figure(
     vault: SecretVault, monkeypatch: pytest.MonkeyPatch, place: str, value: Any, words: str, figure: str
 ) -> None:
     """The secret is kept all the same, and nobody believes it protected."""
-    monkeypatch.setattr(module, place, value)
+    monkeypatch.setattr(slabs, place, value)
     with pytest.warns(SecretsUnprotected, match=words) as caught:
         secret = vault.keep(b"hunter2")
     assert caught[0].filename == __file__
@@ -410,7 +410,7 @@ def test_what_the_system_refuses_is_a_named_warning_and_a_figure(
 
 def test_a_warning_made_an_error_keeps_nothing(vault: SecretVault, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever insists on locked memory turns the warning into an error: every attempt fails, and leaves nothing."""
-    monkeypatch.setattr(module, "_lock", lambda *_: "Operation not permitted")
+    monkeypatch.setattr(slabs, "_lock", lambda *_: "Operation not permitted")
     for _ in range(3):
         with pytest.raises(SecretsUnprotected):
             vault.keep(b"hunter2")

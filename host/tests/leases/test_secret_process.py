@@ -187,10 +187,11 @@ def test_a_child_of_a_system_that_copies_wipes_its_copy_when_it_closes() -> None
         """
 import ctypes, os, warnings
 warnings.simplefilter("ignore")
-from weighbridge.leases import secret as module
+from weighbridge.leases import slabs
+from weighbridge.leases.secret import SecretVault
 
-module._WIPE_ON_FORK = None
-vault = module.SecretVault()
+slabs._WIPE_ON_FORK = None
+vault = SecretVault()
 key = vault.keep(b"hunter2")
 slot = key._held[0]
 address = ctypes.addressof(slot.slab.window(slot.offset))

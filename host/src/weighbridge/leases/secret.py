@@ -1,37 +1,28 @@
 """Bytes in memory that is locked, stays out of core dumps, is empty in forked children, and is wiped at its end.
 
-Slabs of the system's memory are cut into slots of one size each, so that many small keys share a page: what may be
-locked is often little. A slot is wiped as soon as its secret is released, and lent again only once nobody has a view
-of it any more.
+Many small keys share a page (see :mod:`weighbridge.leases.slabs`), because what may be locked is often little. A slot
+is wiped as soon as its secret is released, and lent again only once nobody has a view of it any more.
 """
 
 from __future__ import annotations
 
 import atexit
-import ctypes
-import mmap
 import os
-import sys
 import threading
 import warnings
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from functools import cache
 from types import TracebackType
 from typing import Any, Final, NoReturn
 
 import attrs
 from weighbridge_hookspecs import CeilingExceeded, ConfigurationError, LeaseError
 
+from .slabs import SLAB_BYTES, Slab, Slot, close_view, mapping_bytes, slot_size
+
 MAX_BYTES: Final = 8 * 1024 * 1024
-_SLOT_SIZES: Final = (16, 32, 48, 64, 96, 128, 192, 256, 512, 1024, 2048, 4096)
-_SLAB_BYTES: Final = max(16 * 1024, mmap.PAGESIZE)
-# Python has no name for MADV_WIPEONFORK (Linux 4.14), whose number is in
-# https://github.com/torvalds/linux/blob/v6.1/include/uapi/asm-generic/mman-common.h
-_WIPE_ON_FORK: Final = 18 if sys.platform == "linux" else None
-_DONT_DUMP: Final[int | None] = getattr(mmap, "MADV_DONTDUMP", None)
 
 
 class SecretsUnprotected(RuntimeWarning):
@@ -61,91 +52,6 @@ class SecretStatistics:
     released: int
 
 
-class _Slab:
-    """A mapping of slots of one size."""
-
-    def __init__(self, slot_bytes: int) -> None:
-        self.nbytes: Final = _mapping_bytes(slot_bytes)
-        self.slot_bytes: Final = slot_bytes
-        self._memory = _map(self.nbytes)
-        self.lock_error: Final = _lock(self._memory, self.nbytes)
-        self.is_dumpable: Final = not _advise(self._memory, _DONT_DUMP)
-        self.is_inherited: Final = not _advise(self._memory, _WIPE_ON_FORK)
-        self.slots: Final = self.nbytes // slot_bytes
-        self.slots_left = self.slots
-        self._free: list[int] = []
-        self._fresh = 0
-
-    def take(self, length: int) -> _Slot:
-        """A slot that nobody has; there must be one."""
-        self.slots_left -= 1
-        if self._free:
-            return _Slot(self, self._free.pop(), length)
-        self._fresh += self.slot_bytes
-        return _Slot(self, self._fresh - self.slot_bytes, length)
-
-    def give(self, slot: _Slot) -> None:
-        """Take a slot back that was wiped, and that nobody has a view of."""
-        self.slots_left += 1
-        self._free.append(slot.offset)
-
-    def window(self, offset: int) -> Any:
-        """The slot as an object of its own: it lives as long as any view of it, and the mapping lives as long as it."""
-        return (ctypes.c_char * self.slot_bytes).from_buffer(self._memory, offset)
-
-    def wipe(self, offset: int, nbytes: int) -> None:
-        """Overwrite with zeros."""
-        self._memory[offset : offset + nbytes] = bytes(nbytes)
-
-    def complaint(self) -> str | None:
-        """What the system refused, as a sentence; None if it gave everything."""
-        exposed = []
-        if self.lock_error is not None:
-            exposed.append(f"may be swapped to disk, for they are not locked in memory ({self.lock_error})")
-        if self.is_dumpable:
-            exposed.append("would be in a core dump")
-        if self.is_inherited:
-            exposed.append("are copied into forked children")
-        if not exposed:
-            return None
-        advice = " Raise the limit on locked memory (ulimit -l, LimitMEMLOCK=)." if self.lock_error else ""
-        return f"{self.nbytes} bytes of secrets {', and '.join(exposed)}.{advice}"
-
-    def unmap(self) -> bool:
-        """Wipe it and give it back; False if a view keeps it, with zeros in it, until that view is gone."""
-        self.wipe(0, self.nbytes)
-        try:
-            self._memory.close()  # munmap unlocks as well
-        except BufferError:
-            return False
-        return True
-
-
-@attrs.define(eq=False)
-class _Slot:
-    """A part of a slab that holds one secret, and the views of it that may still be there."""
-
-    slab: _Slab
-    offset: int
-    length: int
-    windows: dict[int, weakref.ref[Any]] = attrs.field(factory=dict)
-    """Views that are still there, by the identity of the reference, which leaves when its window dies."""
-
-    def open(self) -> tuple[weakref.ref[Any], memoryview]:
-        """A writable view of the content, and a reference that dies with the last view made from it."""
-        window = self.slab.window(self.offset)
-        reference = weakref.ref(window, self._forget)
-        self.windows[id(reference)] = reference
-        with memoryview(window) as whole, whole.cast("B") as flat:
-            return reference, flat[: self.length]
-
-    def _forget(self, reference: weakref.ref[Any]) -> None:
-        self.windows.pop(id(reference), None)
-
-    def wipe(self) -> None:
-        self.slab.wipe(self.offset, self.length)
-
-
 class Secret:
     """A handle to bytes in a vault. It shows them through :meth:`view` alone, and cannot be copied or pickled.
 
@@ -154,7 +60,7 @@ class Secret:
 
     __slots__ = ("__weakref__", "_held", "_vault", "nbytes")
 
-    def __init__(self, vault: SecretVault, slot: _Slot) -> None:
+    def __init__(self, vault: SecretVault, slot: Slot) -> None:
         self.nbytes: Final = slot.length
         self._vault: Final = vault
         self._held: Final = [slot]  # popped by whoever releases it: the one step that only one thread can take
@@ -223,7 +129,7 @@ class _View:
         content, self._content = self._content, None
         reference, self._reference = self._reference, None
         if content is not None and reference is not None:
-            kept = not _close(content) or reference() is not None
+            kept = not close_view(content) or reference() is not None
             if error is None:  # the frames of an exception may hold a view that goes with it
                 self._complain(kept)
 
@@ -253,17 +159,17 @@ class SecretVault:
     """
 
     def __init__(self, *, max_bytes: int = MAX_BYTES) -> None:
-        if not isinstance(max_bytes, int) or isinstance(max_bytes, bool) or max_bytes < _SLAB_BYTES:
+        if not isinstance(max_bytes, int) or isinstance(max_bytes, bool) or max_bytes < SLAB_BYTES:
             raise ConfigurationError(
-                f"max_bytes is {max_bytes!r}", advice=f"Set it to a whole number of bytes, {_SLAB_BYTES} or more"
+                f"max_bytes is {max_bytes!r}", advice=f"Set it to a whole number of bytes, {SLAB_BYTES} or more"
             )
         self.max_bytes: Final = max_bytes
         self._pid: Final = os.getpid()
         self._lock: Final = threading.Lock()
-        self._slabs: set[_Slab] = set()
-        self._roomy: dict[int, list[_Slab]] = {}
-        self._returned: deque[_Slot] = deque()
-        self._retired: list[_Slot] = []
+        self._slabs: set[Slab] = set()
+        self._roomy: dict[int, list[Slab]] = {}
+        self._returned: deque[Slot] = deque()
+        self._retired: list[Slot] = []
         self._mapped = self._live = self._content = self._made = self._released = 0
         self._closed = False
 
@@ -307,7 +213,7 @@ class SecretVault:
             raise _closed()
         return secret
 
-    def _write(self, slot: _Slot, write: Callable[[memoryview], object]) -> None:
+    def _write(self, slot: Slot, write: Callable[[memoryview], object]) -> None:
         try:
             reference, view = slot.open()
         except ValueError:  # closed by another thread: its pages are gone
@@ -315,14 +221,14 @@ class SecretVault:
         try:
             write(view)
         finally:
-            kept = not _close(view)
+            kept = not close_view(view)
         if kept or reference() is not None:
             raise LeaseError("the view for writing a secret was kept", step="lease", advice="Release it before the end")
 
-    def _take(self, nbytes: int) -> tuple[_Slot, str | None]:
+    def _take(self, nbytes: int) -> tuple[Slot, str | None]:
         if self._closed:
             raise _closed()
-        size = _slot_bytes(nbytes)
+        size = slot_size(nbytes)
         complaint = None
         if not self._roomy.get(size):
             complaint = self._add_slab(size, nbytes).complaint()
@@ -335,12 +241,12 @@ class SecretVault:
         self._content += nbytes
         return slot, complaint
 
-    def _add_slab(self, size: int, nbytes: int) -> _Slab:
-        wanted = _mapping_bytes(size)
+    def _add_slab(self, size: int, nbytes: int) -> Slab:
+        wanted = mapping_bytes(size)
         if self._mapped + wanted > self.max_bytes:
             raise self._no_room(nbytes, wanted, f"the vault has no room for a secret of {nbytes} bytes")
         try:
-            slab = _Slab(size)
+            slab = Slab(size)
         except (OSError, MemoryError):
             raise self._no_room(nbytes, wanted, f"the system has no memory for a secret of {nbytes} bytes") from None
         if not self._slabs:
@@ -359,7 +265,7 @@ class SecretVault:
             advice="Release secrets that are not needed, or raise max_bytes",
         )
 
-    def _take_back(self, slot: _Slot) -> None:
+    def _take_back(self, slot: Slot) -> None:
         """Wipe at once; the slot goes back when the lock is free. A handle may be forgotten anywhere, under it too."""
         with suppress(ValueError):  # the mapping is closed, and was wiped then
             slot.wipe()
@@ -398,7 +304,7 @@ class SecretVault:
             else:
                 self._give(slot)
 
-    def _give(self, slot: _Slot) -> None:
+    def _give(self, slot: Slot) -> None:
         slab = slot.slab
         slab.give(slot)
         slabs = self._roomy.setdefault(slab.slot_bytes, [])
@@ -408,7 +314,7 @@ class SecretVault:
             slabs.remove(slab)
             self._drop(slab)
 
-    def _drop(self, slab: _Slab) -> bool:
+    def _drop(self, slab: Slab) -> bool:
         self._slabs.discard(slab)
         self._mapped -= slab.nbytes
         if not self._slabs:
@@ -499,58 +405,3 @@ class SecretVault:
 
 def _closed() -> LeaseError:
     return LeaseError("the vault of secrets is closed", step="lease", advice="Make a new one")
-
-
-def _slot_bytes(nbytes: int) -> int:
-    """The size of slot for so many bytes: whole pages for what is large."""
-    return next((size for size in _SLOT_SIZES if size >= nbytes), -(-nbytes // mmap.PAGESIZE) * mmap.PAGESIZE)
-
-
-def _mapping_bytes(slot_bytes: int) -> int:
-    return -(-max(slot_bytes, _SLAB_BYTES) // mmap.PAGESIZE) * mmap.PAGESIZE
-
-
-def _map(nbytes: int) -> mmap.mmap:
-    """Memory of the system. It has to be private: shared memory would be the same in a forked child."""
-    if hasattr(mmap, "MAP_PRIVATE"):
-        return mmap.mmap(-1, nbytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    return mmap.mmap(-1, nbytes)
-
-
-def _advise(memory: mmap.mmap, advice: int | None) -> bool:
-    """Whether the system took the advice."""
-    if advice is None:
-        return False
-    try:
-        memory.madvise(advice)
-    except OSError:
-        return False
-    return True
-
-
-def _lock(memory: mmap.mmap, nbytes: int) -> str | None:
-    """Keep memory out of the swap. Gives why not, in words; None if it is locked."""
-    mlock = _mlock()
-    if mlock is None:
-        return "this system has no mlock"
-    address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
-    if mlock(ctypes.c_void_p(address), ctypes.c_size_t(nbytes)) == 0:
-        return None
-    return os.strerror(ctypes.get_errno())
-
-
-@cache
-def _mlock() -> Callable[[ctypes.c_void_p, ctypes.c_size_t], int] | None:
-    try:
-        found: Callable[[ctypes.c_void_p, ctypes.c_size_t], int] = ctypes.CDLL(None, use_errno=True).mlock
-    except (AttributeError, OSError, TypeError):  # no such function, or a system that has no such library
-        return None
-    return found
-
-
-def _close(view: memoryview) -> bool:
-    try:
-        view.release()
-    except BufferError:  # somebody exported its buffer
-        return False
-    return True
