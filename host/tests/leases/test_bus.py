@@ -623,6 +623,10 @@ def test_threads_that_are_not_needed_end() -> None:
     for stall in stalls:
         stall.let_go()
     until(lambda: bus.statistics().threads == 1)
+    until(lambda: len(bus.thread_idents()) == 1)
+    (ident,) = bus.thread_idents()
+    threading.Event().wait(0.02)  # twenty times as long as a thread more than one stays
+    assert bus.thread_idents() == {ident}
     bus.publish("news", 1)
     until(lambda: bus.statistics().delivered == 12)
     for subscription in subscriptions:
@@ -630,6 +634,50 @@ def test_threads_that_are_not_needed_end() -> None:
     until(lambda: not bus.thread_idents())
     bus.subscribe("news", print)
     bus.close()
+
+
+def test_work_that_comes_as_a_thread_retires_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the end of its wait and its end a thread may be given something to do; then it does that."""
+    bus, received, given = MessageBus("rush", idle_seconds=0.001, join_seconds=PATIENCE), list[int](), list[bool]()
+    retire = bus._retire
+
+    def publish_and_retire(worker: Any) -> bool:
+        if not given:
+            given.append(True)
+            bus.publish("news", 2)
+        return retire(worker)
+
+    monkeypatch.setattr(bus, "_retire", publish_and_retire)
+    stalls = [Stall(), Stall()]
+    for stall in stalls:
+        bus.subscribe("stall", stall.receive)
+    bus.subscribe("news", received.append)
+    bus.publish("stall", 1)
+    for stall in stalls:
+        stall.next()
+        stall.let_go()
+    until(lambda: received == [2] and bus.statistics().delivering == 0)
+    assert (given, bus.statistics().delivered) == ([True], 3)
+    bus.close()
+
+
+def test_publishing_in_the_midst_of_publishing_does_not_hang(bus: MessageBus) -> None:
+    """A finalizer that the collector runs in a thread at work in the bus may publish; so may a topic that is hashed."""
+
+    class Nosy(str):
+        def __hash__(self) -> int:
+            if inside:
+                inside.pop()
+                bus.publish("news", "from within")
+            return str.__hash__(self)
+
+    received, inside = list[str](), [True]
+    bus.subscribe("news", received.append)
+    thread = threading.Thread(target=bus.publish, args=(Nosy("news"), "from outside"), daemon=True)
+    thread.start()
+    thread.join(PATIENCE)
+    assert not thread.is_alive()
+    until(lambda: received == ["from within", "from outside"])
 
 
 def test_without_any_thread_nothing_is_subscribed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -293,7 +293,8 @@ class MessageBus:
     # --- publishing --------------------------------------------------------------------------------------------------
 
     def _publish(self, topic: str, message: Any, sender: _Sender) -> None:
-        item, gone, full = (sender, message), list[_Item](), 0
+        item, full = (sender, message), 0
+        gone: list[_Item] = []  # let go of at the end, outside of the lock: a message may have a finalizer
         _checked(topic)
         with self._lock:
             self._check_open()
@@ -303,7 +304,6 @@ class MessageBus:
             subscriptions = tuple(self._topics.get(topic, ()))
             for subscription in subscriptions:
                 full += not self._offer(subscription, item, gone)
-        gone.clear()  # outside of the lock: a message may have a finalizer
         if full:
             raise Saturated(
                 f"{full} of {len(subscriptions)} subscribers of {topic!r} have a full queue and reject more"

@@ -284,8 +284,7 @@ class ConcurrencyGate:
 
     def _set_limit(self, limit: object) -> None:
         self._limit = whole_number("limit", limit, least=1)
-        # One place at least is for everybody, or a gate of one place would be shut for normal priority.
-        self._reserved = min(int(self._limit * self._share), self._limit - 1)
+        self._reserved = int(self._limit * self._share)  # less than the limit: one place at least is for everybody
 
     def _has_room_for(self, rank: int) -> bool:
         """Whoever waits has no room, so whoever has room overtakes nobody."""
