@@ -6,6 +6,7 @@ import atexit
 import ctypes
 import gc
 import importlib.util
+import subprocess
 import sys
 import threading
 import typing
@@ -551,3 +552,28 @@ def test_a_lazy_module_on_the_way_is_not_loaded(leaky: ModuleType, tmp_path: Pat
     found = explain([ref()])
     del sys.modules["lazy_leak"]
     assert found == [Chain(("lazy_leak.lamp", "module lazy_leak"), "lazy_leak.lamp")]
+
+
+FUTURES = """
+import asyncio, gc
+from weighbridge.reclaim import chains
+
+async def main():
+    future = asyncio.get_running_loop().create_future()
+    asyncio.get_running_loop().call_soon(future.set_result, 1)
+    await future
+
+asyncio.run(main())
+chains._CROWD = 0
+things = [set()]
+for _ in range(2):
+    chains.explain(things, seconds=60)
+gc.collect()
+print("collected")
+"""
+
+
+def test_what_a_module_of_c_has_freed_is_not_taken_up() -> None:
+    """After the search the collector still comes to an end: _asyncio of Python 3.12 shows objects that it has freed."""
+    done = subprocess.run([sys.executable, "-c", FUTURES], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.stdout, done.stderr) == ("collected\n", "")

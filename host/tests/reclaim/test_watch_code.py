@@ -264,7 +264,7 @@ def test_a_function_of_a_library_is_not_watched_though_it_bears_the_name_of_the_
 
 
 def test_a_copy_of_a_module_is_told_from_the_module(define: Define) -> None:
-    """A plugin that loads a library for itself, under another name, takes its own copy's classes along and no others."""
+    """A plugin that loads a library for itself, under another name, takes its own copy along and no other."""
     library = define("library", SOURCE)
     copy = define("lamp_library", SOURCE.replace("class Lamp", "__name__ = 'library'\nclass Lamp", 1))
     found = [one.reference() for one in watch_code(["lamp_library"])]

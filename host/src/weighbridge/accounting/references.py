@@ -9,7 +9,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Mapping
 from types import BuiltinFunctionType, FunctionType, GetSetDescriptorType, MemberDescriptorType, ModuleType
-from typing import Any, TypeGuard
+from typing import Any, Final, TypeGuard
+
+_attributes: Final = type.__dict__["__dict__"].__get__
 
 
 def is_module(thing: object) -> TypeGuard[ModuleType]:
@@ -33,7 +35,7 @@ def stored_in(cls: type) -> Mapping[str, Any]:
 
     https://docs.python.org/3/c-api/type.html#c.PyType_Ready
     """
-    view: Mapping[str, Any] | None = type.__dict__["__dict__"].__get__(cls)
+    view: Mapping[str, Any] | None = _attributes(cls)
     return {} if view is None else view
 
 

@@ -7,13 +7,14 @@ import gc
 import sys
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from types import FunctionType, ModuleType
 from typing import Any, Final, TypeVar
 
 from ..accounting.modules import is_module
 from ..accounting.references import stored_in
 from .heap import gather
-from .names import defined_in, is_any, namespace_of, qualified, stored
+from .names import defined_in, is_any, namespace_of, qualified, referents, stored
 from .watch import Watched, watch
 
 _DEPTH: Final = 6
@@ -65,6 +66,8 @@ class Belongings:
         self._mark = object()
         """Stands for the name of a module, where nothing but that name is found."""
         self._things = {id(self._mark)} | self.spaces | self._types | set(map(id, (*self.modules, *self.functions)))
+        self._code: Final[set[Any]] = {one for one in self.classes if type(one) is type} | set(self.functions)
+        self._code.update(one for one in self.modules if type(one) is ModuleType)
         self.files: Final = {function.__code__.co_filename for function in self.functions} | {
             file for module in self.modules if type(file := namespace_of(module).get("__file__")) is str
         }
@@ -130,30 +133,39 @@ class Belongings:
         """
         if self._is(thing):
             return True
-        if self._inside(thing) is _NOTHING:  # nearly everything there is
+        inside = self._inside(thing)
+        if inside is _NOTHING:  # nearly everything there is
             return False
-        level, seen = [thing], {id(thing)}
+        seen: set[int] = set()
         for _ in range(_DEPTH):
-            inside = (inner for one in level for inner in self._inside(one))
-            level = []
+            after: list[Iterable[object]] = []
             for inner in inside:
                 if is_any(type(inner), _DATA):
                     continue
                 if self._is(inner):
                     return True
-                if id(inner) not in seen and len(seen) < _MOST:  # the same thing may be in very many places
+                further = self._inside(inner)
+                # the same thing may be in very many places
+                if further is not _NOTHING and id(inner) not in seen and len(seen) < _MOST:
                     seen.add(id(inner))
-                    level.append(inner)
-            if not level:
+                    after.append(further)
+            if not after:
                 return False
+            inside = chain.from_iterable(after)
         return False
 
     def is_code(self, thing: object) -> bool:
         """Whether it is one of the modules, classes, functions or namespaces itself."""
-        return id(thing) in self._things
+        return thing in self._code if is_any(type(thing), _COMPARABLE) else id(thing) in self._things
 
     def _is(self, thing: object) -> bool:
-        return id(thing) in self._things or id(type(thing)) in self._types
+        """Nearly always without a number for it, as ``id`` makes one: that is slow while memory is traced."""
+        kind = type(thing)
+        if is_any(kind, _COMPARABLE):
+            return thing in self._code
+        if type(kind) is type and kind is not dict and kind is not object and not issubclass(kind, _CODE_KINDS):
+            return kind in self._code
+        return id(thing) in self._things or id(kind) in self._types
 
     def _inside(self, thing: Any) -> Iterable[object]:
         """What is looked at in the place of a thing."""
@@ -181,13 +193,19 @@ def _is_of(cls: type, names: frozenset[str], spaces: set[int]) -> bool:
     https://docs.python.org/3/library/importlib.html#importlib.util.module_from_spec
     """
     home = defined_in(cls)
-    methods = [one for one in stored_in(cls).items() if type(one[1]) is FunctionType]
-    for _, method in methods:
-        space = method.__globals__
+    stored = list(stored_in(cls).items())
+    for _, value in stored:
         # without a spec it is no module's: SQLAlchemy runs texts in dictionaries that only have a module's name
-        if space.get("__name__") == home and "__spec__" in space:
-            return id(space) in spaces
-    return home in names or any(_is_written_in(cls, home, *one) for one in methods if id(one[1].__globals__) in spaces)
+        if (
+            type(value) is FunctionType
+            and value.__globals__.get("__name__") == home
+            and "__spec__" in value.__globals__
+        ):
+            return id(value.__globals__) in spaces
+    if home in names:
+        return True
+    methods = (one for one in stored if type(one[1]) is FunctionType and id(one[1].__globals__) in spaces)
+    return any(_is_written_in(cls, home, name, method) for name, method in methods)
 
 
 def _is_written_in(cls: type, home: str | None, name: str, method: FunctionType) -> bool:
@@ -211,7 +229,7 @@ def _frozen(
     seen = {id(namespace_of(module)) for module in list(sys.modules.values()) if is_module(module)}
     waiting: list[Any] = [namespace_of(module) for module in modules]
     for owner in waiting:
-        for value in gc.get_referents(owner):
+        for value in referents(owner):
             is_class, is_function = issubclass(type(value), type), type(value) is FunctionType
             is_own = id(value.__globals__) in spaces if is_function else is_class and defined_in(value) in names
             if is_own and id(value) not in known:
@@ -246,6 +264,10 @@ def _is_in_module(function: FunctionType) -> bool:
 
 
 _NOTHING: Final = ()
+_EMPTY: Final[dict[str, Any]] = {}
+_COMPARABLE: Final = frozenset({FunctionType, ModuleType, type})
+"""Equal by identity, and hashed without asking anybody."""
+_CODE_KINDS: Final = (type, ModuleType)
 _DATA: Final = frozenset({int, float, complex, bool, str, bytes, type(None), type(...)})
 _ALIAS: Final = ("__origin__", "__args__")
 _PARTS: Final[Mapping[str, tuple[str, ...]]] = {

@@ -29,7 +29,7 @@ from typing import Any, Final
 
 import attrs
 
-from .names import CONTAINERS, SUSPENDED, name_of, namespace_of, short
+from .names import CONTAINERS, SUSPENDED, name_of, namespace_of, referents, short
 from .threads import stack
 
 _DEPTH: Final = 20
@@ -155,7 +155,7 @@ class _FromThings(_Search):
         for holder in self._referrers(level):
             if id(holder) in self._ours or type(holder) is _Node or _is_ours(holder):
                 continue
-            self._note(holder, {id(held) for held in gc.get_referents(holder)} & wanted, found)
+            self._note(holder, {id(held) for held in referents(holder)} & wanted, found)
         for key in level:  # after the others: of two roots that are as near a module says more than a frame
             for frame in self._frames.get(key, ()):
                 self._note(frame, {key}, found)
@@ -247,9 +247,11 @@ class _FromRoots(_Search):
     def _look_at(self, begin: int, end: int) -> None:
         """What a part of the things that were seen hold themselves. Names of the loop are local, for it is long."""
         seen, known, missing, holders, frames = self._seen, self._known, self._missing, self._holders, self._locals
-        referents, is_tracked = gc.get_referents, gc.is_tracked
+        inside, is_tracked = gc.get_referents, gc.is_tracked
         for place in range(begin, end):
-            for held in frames[place] if place in frames else referents(seen[place]):
+            thing = seen[place]
+            look = referents if type(thing) is ModuleType else inside  # the other asks for that, too, but takes longer
+            for held in frames[place] if place in frames else look(thing):
                 key = id(held)
                 if key in known or not (is_tracked(held) or key in missing):
                     continue

@@ -8,7 +8,7 @@ from types import CellType, FrameType, ModuleType
 from typing import Any, Final, cast
 
 from .belongings import Belongings
-from .names import CONTAINERS, SUSPENDED, is_any, name_of, namespace_of, short
+from .names import CONTAINERS, SUSPENDED, is_any, name_of, namespace_of, referents, short
 
 _DEPTH: Final = 8
 _WIDEST: Final = 200_000
@@ -71,7 +71,7 @@ class _Search:
         pairs = []
         for holder in referrers:
             if id(holder) not in self._ours and not _is_ours(holder):
-                pairs.append((holder, [held for held in gc.get_referents(holder) if id(held) in wanted]))
+                pairs.append((holder, [held for held in referents(holder) if id(held) in wanted]))
         reached = {id(one) for _, held in pairs for one in held}
         pairs.extend((None, [one]) for one in level if id(one) not in reached)
         self._ours.update(map(id, pairs))
@@ -87,7 +87,7 @@ class _Search:
     def _among_all(self, wanted: set[int]) -> list[Any]:
         every = gc.get_objects()
         self._ours.add(id(every))
-        return [holder for holder in every if not wanted.isdisjoint(map(id, gc.get_referents(holder)))]
+        return [holder for holder in every if not wanted.isdisjoint(map(id, referents(holder)))]
 
     def _follow(self, holder: Any, held: list[Any], trails: dict[int, dict[int, str]]) -> None:
         """Note where a way ends; else go on from `holder`."""

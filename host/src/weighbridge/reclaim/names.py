@@ -20,12 +20,14 @@ from ..accounting import references
 from ..accounting.references import stored_in
 
 _SHORT: Final = 60
+_module: Final = type.__dict__["__module__"].__get__
+_qualname: Final = type.__dict__["__qualname__"].__get__
 
 
 def defined_in(cls: type) -> str | None:
     """The module that a class was defined in, past any metaclass."""
     try:
-        home = type.__dict__["__module__"].__get__(cls)
+        home = _module(cls)
     except AttributeError:
         return None
     return home if type(home) is str else None
@@ -33,7 +35,7 @@ def defined_in(cls: type) -> str | None:
 
 def qualified(cls: type) -> str:
     """The qualified name of a class, past any metaclass."""
-    name: str = type.__dict__["__qualname__"].__get__(cls)
+    name: str = _qualname(cls)
     return name
 
 
@@ -42,6 +44,18 @@ def namespace_of(owner: Any) -> dict[str, Any]:
     if issubclass(type(owner), type):
         return next((held for held in gc.get_referents(stored_in(owner)) if type(held) is dict), {})
     return references.namespace_of(owner)
+
+
+def referents(thing: object) -> list[Any]:
+    """What the collector sees in a thing; in a module only its dictionary.
+
+    ``_asyncio`` of Python 3.12 also shows the objects that it has freed and keeps for later. Whoever takes one up and
+    lets it go frees it twice, and the collector then goes round in circles for ever:
+    https://github.com/python/cpython/blob/3.12/Modules/_asynciomodule.c (``module_traverse``, ``fi_freelist``)
+    """
+    if issubclass(type(thing), ModuleType):
+        return [references.namespace_of(thing)]
+    return gc.get_referents(thing)
 
 
 def is_any(kind: type, kinds: Container[object]) -> bool:

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any, Final
 
 from ..belongings import Belongings
-from ..names import name_of, namespace_of, short
+from ..names import name_of, namespace_of, referents, short
 from .interpreter import unhooked
 from .tie import Hold, Tie
 
@@ -229,7 +229,7 @@ def _unheld(manager: logging.Manager, belongings: Belongings) -> list[str]:
         known |= {id(entry), id(namespace_of(entry)), id(namespace_of(entry).get("loggerMap"))}
     for holder in gc.get_referrers(*arguments):
         if id(holder) not in known and holder not in belongings:
-            for held in gc.get_referents(holder):
+            for held in referents(holder):
                 mine.pop(id(held), None)
     return list(mine.values())
 

@@ -23,6 +23,7 @@ from typing import Any, ClassVar, Final
 import attrs
 
 from ...accounting.modules import is_module
+from ...accounting.references import stored_in
 from ..belongings import LRU, Belongings
 from ..heap import gather
 from ..names import defined_in, is_any, name_of, namespace_of, qualified
@@ -136,7 +137,7 @@ def _in_classes(belongings: Belongings) -> _Items:
     for cls in belongings.heap[type]:
         if belongings.is_code(cls) or cls is type or "<locals>" in qualified(cls):
             continue  # one that a function makes, such as ctypes' function types, is not patched but made like that
-        for attribute, value in scan.mine(type.__dict__["__dict__"].__get__(cls)):
+        for attribute, value in scan.mine(stored_in(cls)):
             if (id(cls), attribute) in patched:
                 continue
             yield _Place(defined_in(cls) or "?", cls, f"{qualified(cls)}.{attribute}", attribute), value
