@@ -9,7 +9,8 @@ import sys
 import threading
 import tracemalloc
 from collections.abc import Callable, Iterator
-from typing import Any, Final
+from functools import partial
+from typing import Any, Final, cast
 
 import attrs
 import psutil
@@ -25,6 +26,7 @@ from weighbridge_hookspecs import (
 )
 
 from weighbridge import Statement, Weight, Weights
+from weighbridge.accounting.meters import METERS, TraceMeter
 from weighbridge.isolation import IsolatedHost
 from weighbridge.testing import TemporaryPlugin
 
@@ -572,6 +574,13 @@ def test_what_nobody_can_be_charged_for_closes_the_sum(
     assert closes(statement)
 
 
+@pytest.fixture
+def shallow_traces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every block is traced, but not as deep as it would be: that is slow above pytest's own frames."""
+    monkeypatch.setitem(cast("dict[str, Any]", METERS), "trace", partial(TraceMeter, frames=8))
+
+
+@pytest.mark.usefixtures("shallow_traces")
 @pytest.mark.parametrize("meter", ["process", "gate", "trace"])
 def test_tracing_is_left_as_it_was_found(temporary_plugin: TemporaryPlugin, meter: Any) -> None:
     """On if the application had it on, off otherwise; also after a load that failed."""
@@ -611,7 +620,7 @@ STORING: Final = (
 
 
 @pytest.fixture
-def tracing(temporary_plugin: TemporaryPlugin, harbour: Any) -> Iterator[IsolatedHost]:
+def tracing(temporary_plugin: TemporaryPlugin, harbour: Any, shallow_traces: None) -> Iterator[IsolatedHost]:
     """A host that traces all the time."""
     with IsolatedHost(meter="trace") as host:
         host.add_hookspecs(Trade)

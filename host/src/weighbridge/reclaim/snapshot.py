@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import sys
 import weakref
 from collections.abc import Iterable, Iterator, Mapping
@@ -56,6 +57,8 @@ class Snapshot:
             before = self._spaces.get(name)
             if before is None:  # imported since: whoever did that may have changed it, and nobody knows
                 continue
+            if _is_same(before, space):
+                continue
             for attribute, value in list(space.items()):
                 known = before.get(attribute, _ABSENT)
                 if known is not value and not is_any(type(value), _PLAIN) and not issubclass(type(value), ModuleType):
@@ -64,6 +67,13 @@ class Snapshot:
 
 
 _ABSENT: Final = object()
+
+
+def _is_same(before: dict[str, Any], after: dict[str, Any]) -> bool:
+    """Whether nothing was put in, taken out or replaced: nearly always, and told without asking any object."""
+    if len(before) != len(after) or any(map(operator.is_not, before.values(), after.values())):
+        return False
+    return not any(map(operator.is_not, before, after))
 
 
 def change_at(changes: Iterable[Change], module: str, attribute: str, value: object) -> Change | None:
