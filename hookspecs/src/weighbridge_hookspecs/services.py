@@ -72,8 +72,17 @@ class Cache(Protocol):
     def put(self, key: Any, value: Any, *, nbytes: int) -> None:
         """Keep `value`, which weighs `nbytes`; older entries make room."""
 
+    def discard(self, key: Any) -> bool:
+        """Take `key` out; whether it was there."""
+
+    def trim(self, nbytes: int) -> int:
+        """Let go of what was not used for longest, until `nbytes` bytes are free; the bytes that were let go of."""
+
     def clear(self) -> None:
         """Drop every entry."""
+
+    def release(self) -> None:
+        """Drop every entry and give the cache back. Releasing twice does nothing."""
 
 
 class Store(Protocol):
@@ -96,22 +105,74 @@ class Gate(Protocol):
     """A limit on how many may work at once."""
 
     def enter(
-        self, *, priority: Priority = "normal", timeout_seconds: float | None = None
+        self,
+        *,
+        priority: Priority = "normal",
+        timeout_seconds: float | None = None,
+        on_preempt: Callable[[], object] | None = None,
     ) -> AbstractContextManager[None]:
         """Wait for a place, first come first served within a priority.
 
+        :param on_preempt: called at most once, in another thread, if somebody of high or critical priority wants the
+            place; set an event in it, and look at that while you work.
         :raises Saturated: if the queue is full or `timeout_seconds` have passed.
         """
+
+    def resize(self, limit: int) -> None:
+        """Set the limit while the gate is in use; nobody inside is thrown out.
+
+        :raises ConfigurationError: if `limit` is no whole number from 1 up.
+        """
+
+    def release(self) -> None:
+        """Send everybody away who waits, and give the gate back. Releasing twice does nothing."""
 
 
 class Bus(Protocol):
     """Messages between plugins that hold no references to each other."""
 
     def publish(self, topic: str, message: Any) -> None:
-        """Put `message` into the queue of every subscriber of `topic`."""
+        """Put `message` into the queue of every subscriber of `topic`; it never waits.
 
-    def subscribe(self, topic: str, receive: Callable[[Any], None], *, max_pending: int = 10_000) -> Lease:
-        """Have `receive` called with every message of `topic` until the lease is released."""
+        :raises Saturated: if a subscriber with the policy ``"reject"`` has a full queue; all others have the message.
+        """
+
+    def subscribe(
+        self,
+        topic: str,
+        receive: Callable[[Any], object],
+        *,
+        max_pending: int = 10_000,
+        policy: Literal["drop_oldest", "reject"] = "drop_oldest",
+    ) -> Lease:
+        """Have `receive` called with every message of `topic`, in a thread of the host, until the lease is released.
+
+        :param max_pending: messages that wait at most.
+        :param policy: whether a full queue lets its oldest message go, or does not take the new one.
+        """
+
+
+class Journal(Protocol):
+    """An append-only buffer on disk: what was appended survives a crash, within a fixed number of bytes."""
+
+    def append(self, payload: bytes, *, timeout_seconds: float | None = None) -> int:
+        """Append a record; when this returns it survives a crash. Gives its sequence, counted from 1.
+
+        :raises Saturated: if there is no room, or none within `timeout_seconds` where the journal waits for some.
+        :raises CeilingExceeded: if it can never fit.
+        """
+
+    def replay(self, receive: Callable[[int, bytes], object], *, after: int = 0) -> object:
+        """Call `receive` with sequence and payload of every record that was not acknowledged, in order.
+
+        What it gives says how far it came, and why it stopped.
+        """
+
+    def truncate(self, up_to: int) -> int:
+        """Acknowledge every record up to this sequence: it is not replayed again. Gives the bytes of disk freed."""
+
+    def release(self) -> None:
+        """Write what is pending and close the files; the records stay. Releasing twice does nothing."""
 
 
 class Secret(Protocol):
@@ -174,7 +235,10 @@ class PluginContext(Protocol):
 
     @property
     def store(self) -> Store:
-        """A durable store, in a namespace of the plugin's own."""
+        """A durable store, in a namespace of the plugin's own.
+
+        :raises ServiceUnavailable: if the application gave its host no file for it.
+        """
 
     @property
     def bus(self) -> Bus:
@@ -183,11 +247,26 @@ class PluginContext(Protocol):
     def cache(self, max_items: int, max_bytes: int, *, on_evict: Callable[[Any, Any], None] | None = None) -> Cache:
         """A new bounded cache."""
 
-    def gate(self, limit: int, *, max_waiting: int | None = None) -> Gate:
-        """A new limit on how many may work at once."""
+    def gate(self, limit: int, *, max_waiting: int | None = None, reserve: float = 0.0) -> Gate:
+        """A new limit on how many may work at once.
+
+        :param max_waiting: how many may wait; 1,000 if it is None.
+        :param reserve: share of the places for high and critical priority alone, from 0 to below 1.
+        """
 
     def secret(self, content: bytes) -> Secret:
-        """Keep `content` in locked memory."""
+        """Keep `content` in locked memory until it is released."""
+
+    def journal(
+        self, name: str = "journal", *, max_bytes: int | None = None, at_cap: Literal["reject", "block"] = "reject"
+    ) -> Journal:
+        """Open the plugin's journal of this name. It is there again at the next load.
+
+        :param max_bytes: what it may take at most, on disk and in memory together; 1 GiB if it is None.
+        :param at_cap: whether an append that finds no room raises, or waits until something was acknowledged.
+        :raises ServiceUnavailable: if the application gave its host no file for the store, beside which journals are.
+        :raises LeaseError: if it is open already.
+        """
 
     def every(self, seconds: float, call: Callable[[], object], *, name: str | None = None) -> Lease:
         """Call `call` every `seconds` (above 0) on the host's timer thread, until released.

@@ -48,7 +48,6 @@ from .containment import Faults, Overdraft
 from .discovery.candidates import Discovery, discover
 from .hooks import Hooks
 from .leases.capabilities import CapabilityRegistry
-from .leases.schedule import Scheduler
 from .lifecycle.admitting import Doorkeeper
 from .lifecycle.bookkeeping import Bookkeeper
 from .lifecycle.course import Wish
@@ -58,6 +57,7 @@ from .lifecycle.loading import Loader
 from .lifecycle.plugin import Plugin
 from .lifecycle.report import HostStatistics, LoadReport, Outcome
 from .lifecycle.roster import Roster
+from .lifecycle.services import Services
 from .lifecycle.states import HELD, State
 from .lifecycle.unloading import Unloader
 from .pressure import Pressure
@@ -93,6 +93,9 @@ class Host:
         pluggy has it; ``"contain"`` is logged and counted, and the others are called all the same.
     :param hook_error_limit: so many contained errors of one plugin, and it is dismissed: it is deactivated, and failed,
     :param hook_error_window_seconds: if they come within this time.
+    :param store: the file for what plugins store, opened by the first of them; their journals are in the folder
+        ``<store>.journals``. One process has it at a time. Without it neither is lent: where data goes is for the
+        application to say.
     :raises ConfigurationError: if a setting makes no sense.
     """
 
@@ -113,6 +116,7 @@ class Host:
         on_hook_error: OnHookError = "raise",
         hook_error_limit: int = 5,
         hook_error_window_seconds: float = 60.0,
+        store: str | os.PathLike[str] | None = None,
     ) -> None:
         environment = self._environment()
         self.group: Final = group
@@ -139,7 +143,7 @@ class Host:
         self._books = ModuleBooks()
         self._memory = ProcessMemory()
         self._meter = make_meter(meter)
-        self._scheduler = Scheduler()
+        self._services = Services(store)
         self._capabilities = CapabilityRegistry()
         self._bookkeeper = Bookkeeper(self._hooks, self._books, self._meter, self._roster.plugins, self._roster.held)
         self._pressure = Pressure(self._hooks, self._memory, self._bookkeeper.held_bytes, self._shortfall)
@@ -157,19 +161,19 @@ class Host:
             self._books,
             self._meter,
             self._memory,
-            self._scheduler,
+            self._services,
             self._capabilities,
             {} if settings is None else settings,
             self._budget_view,
             self._moved,
             stop_seconds=2.0,
         )
-        self._dismisser = Dismisser(self._hooks, self._scheduler, self._moved, deadline_seconds)
+        self._dismisser = Dismisser(self._hooks, self._services, self._moved, deadline_seconds)
         self._unloader = Unloader(
             self._hooks,
             self._books,
             self._memory,
-            self._scheduler,
+            self._services,
             self._moved,
             self._roster.neighbours,
             explain_seconds,
@@ -622,6 +626,7 @@ class Host:
                 if plugin.state is State.ACTIVE or plugin.has_failed_at_work:
                     problems += self._close(plugin)
             self._closed = True
+            problems += self._services.close()
             self._meter.close()
             self._memory.close()
         if problems:
@@ -680,7 +685,7 @@ class Host:
             unloads=self._counts["unloads"],
             stranded=states[State.STRANDED.value],
             hook_errors=self._faults.totals(),
-            schedule=self._scheduler.statistics(),
+            schedule=self._services.scheduler.statistics(),
             last_reaction=self._pressure.last,
         )
 

@@ -14,8 +14,8 @@ from weighbridge_hookspecs import BudgetView, ContextClosed, ServiceUnavailable
 from weighbridge.leases.capabilities import CapabilityRegistry
 from weighbridge.leases.charges import Charges
 from weighbridge.leases.ledger import LeaseLedger
-from weighbridge.leases.schedule import Scheduler
 from weighbridge.lifecycle.context import HostContext, frozen_settings
+from weighbridge.lifecycle.services import Services
 from weighbridge.reclaim.watch import Watched
 
 BUDGET = BudgetView(load_bytes=None, peak_bytes=None, held_bytes=0, headroom_bytes=None)
@@ -28,7 +28,7 @@ class Desk:
     leases: LeaseLedger = attrs.field(factory=LeaseLedger)
     charges: Charges = attrs.field(factory=Charges)
     tracked: list[Watched] = attrs.field(factory=list)
-    scheduler: Scheduler = attrs.field(factory=Scheduler)
+    services: Services = attrs.field(factory=Services)
 
     def context(self, **settings: Any) -> HostContext:
         return HostContext(
@@ -37,7 +37,7 @@ class Desk:
             charges=self.charges,
             tracked=self.tracked,
             settings=frozen_settings(settings),
-            scheduler=self.scheduler,
+            services=self.services,
             capabilities=CapabilityRegistry(),
             budget=lambda: BUDGET,
         )
@@ -48,6 +48,7 @@ def desk() -> Iterator[Desk]:
     made = Desk()
     yield made
     made.leases.revoke()
+    assert made.services.close() == []
 
 
 def test_every_call_is_in_the_ledger_and_comes_back_in_reverse(desk: Desk) -> None:
@@ -57,9 +58,9 @@ def test_every_call_is_in_the_ledger_and_comes_back_in_reverse(desk: Desk) -> No
     context.every(3600, list, name="trim")
     context.spawn(lambda stop: stop.wait(), name="watch")
     assert desk.leases.statistics().held == {"log": 1, "charge": 1, "timer": 1, "thread": 1}
-    assert (desk.scheduler.statistics().timers, desk.scheduler.statistics().threads) == (1, 1)
+    assert (desk.services.scheduler.statistics().timers, desk.services.scheduler.statistics().threads) == (1, 1)
     assert desk.leases.revoke().failures == ()
-    assert (desk.scheduler.statistics().timers, desk.scheduler.statistics().threads) == (0, 0)
+    assert (desk.services.scheduler.statistics().timers, desk.services.scheduler.statistics().threads) == (0, 0)
     assert desk.charges.total_bytes == 0
 
 
@@ -102,24 +103,12 @@ def test_what_has_no_weak_references_cannot_be_tracked(desk: Desk) -> None:
     )
 
 
-SERVICES: dict[str, Callable[[HostContext], object]] = {
-    "buffers": lambda context: context.buffers,
-    "store": lambda context: context.store,
-    "bus": lambda context: context.bus,
-    "cache": lambda context: context.cache(1, 1),
-    "gate": lambda context: context.gate(1),
-    "secret": lambda context: context.secret(b""),
-}
-
-
-@pytest.mark.parametrize("service", SERVICES)
-def test_a_service_that_is_not_lent_says_so(desk: Desk, service: str) -> None:
+def test_a_service_that_is_not_lent_says_so(desk: Desk) -> None:
     """With what there is instead, rather than an AttributeError."""
     with pytest.raises(ServiceUnavailable) as caught:
-        SERVICES[service](desk.context())
+        _ = desk.context().buffers
     assert str(caught.value) == (
-        f"lamp: this host lends no {service!r}. "
-        "It lends track, charge, every, spawn, log, settings, budget and capabilities"
+        "lamp: this host lends no 'buffers'. Take memory of your own, and put it on the account with charge"
     )
 
 
@@ -138,7 +127,7 @@ def test_after_the_unload_nothing_is_lent(desk: Desk) -> None:
         assert str(caught.value) == (
             f"lamp: asked for a {kind} after it was unloaded. Drop the context in weighbridge_deactivate"
         )
-    statistics = desk.scheduler.statistics()
+    statistics = desk.services.scheduler.statistics()
     assert (statistics.timers, statistics.threads, desk.charges.total_bytes) == (0, 0, 0)
 
 

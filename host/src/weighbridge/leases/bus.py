@@ -14,7 +14,7 @@ import attrs
 from weighbridge_hookspecs import ConfigurationError, ContextClosed, Lease, Saturated
 
 from .checks import can_be_called, seconds_from_0, whole_number
-from .schedule import TaskStillRunning, _still_running
+from .schedule import TaskStillRunning, still_running
 
 Policy: TypeAlias = Literal["drop_oldest", "reject"]
 
@@ -262,7 +262,7 @@ class MessageBus:
         for thread in threads:
             if thread is not threading.current_thread():
                 thread.join(max(deadline - time.monotonic(), 0))
-        stuck = [str(_still_running(f"thread {thread.name!r}", thread)) for thread in threads if _goes_on(thread)]
+        stuck = [str(still_running(f"thread {thread.name!r}", thread)) for thread in threads if _goes_on(thread)]
         if stuck:
             raise TaskStillRunning("\n".join(stuck))
 
@@ -498,7 +498,7 @@ class MessageBus:
     def _await(self, under_way: list[tuple[threading.Event, Subscription, threading.Thread]]) -> None:
         deadline = time.monotonic() + self.join_seconds
         stuck = [
-            str(_still_running(f"subscriber {subscription.name!r} of {subscription.topic!r}", thread))
+            str(still_running(f"subscriber {subscription.name!r} of {subscription.topic!r}", thread))
             for ended, subscription, thread in under_way
             if not ended.wait(max(deadline - time.monotonic(), 0))
         ]

@@ -169,6 +169,8 @@ class BoundedCache:
         self.clear()
         self._on_evict = None
 
+    release = close
+
     def statistics(self) -> CacheStatistics:
         """What it holds and did so far, all of one moment."""
         with self._lock:

@@ -191,6 +191,8 @@ class ConcurrencyGate:
                 ticket.on_preempt = None
         dropped.clear()  # outside of the lock: what goes with the callbacks may have finalizers
 
+    release = close
+
     def statistics(self) -> GateStatistics:
         """How it stands, all of one moment."""
         with self._lock:

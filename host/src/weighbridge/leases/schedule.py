@@ -143,7 +143,7 @@ class Scheduler:
             self._changed.notify()
             clock = self._clock
         if clock is not threading.current_thread() and not timer.idle.wait(self.join_seconds):
-            raise _still_running(f"timer {timer.name!r}", clock)
+            raise still_running(f"timer {timer.name!r}", clock)
 
     def _supervise(self, run: Callable[[StopToken], object], stop: threading.Event, name: str) -> None:
         try:
@@ -158,7 +158,7 @@ class Scheduler:
             return
         thread.join(self.join_seconds)
         if thread.is_alive():
-            raise _still_running(f"thread {thread.name!r}", thread)
+            raise still_running(f"thread {thread.name!r}", thread)
 
     def _guard(self, call: Callable[[], object], name: str) -> None:
         """Call, count, and log what is raised as text: an exception object would keep its frames alive.
@@ -177,7 +177,8 @@ class Scheduler:
             _log.error("%s raised:\n%s", name, failure)
 
 
-def _still_running(what: str, thread: threading.Thread | None) -> TaskStillRunning:
+def still_running(what: str, thread: threading.Thread | None) -> TaskStillRunning:
+    """The error that says where a thread is now; `what` begins its text."""
     frame = sys._current_frames().get(thread.ident or 0) if thread is not None else None
     stack = "".join(traceback.format_stack(frame)) if frame is not None else "  (no Python frame)\n"
     return TaskStillRunning(f"{what} did not stop in time; it is at\n{stack}")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Mapping
+from functools import partial
 from types import MappingProxyType
-from typing import Any, Final, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 from weighbridge_hookspecs import (
     BudgetView,
@@ -15,6 +17,7 @@ from weighbridge_hookspecs import (
     Capabilities,
     ContextClosed,
     Gate,
+    Journal,
     Lease,
     Secret,
     ServiceUnavailable,
@@ -25,9 +28,13 @@ from weighbridge_hookspecs import (
 from ..leases.capabilities import CapabilityRegistry, OwnedCapabilities
 from ..leases.charges import Charges
 from ..leases.ledger import LeaseLedger
-from ..leases.schedule import Scheduler
 from ..reclaim.watch import Watched, watch
+from .services import Services
 from .words import in_words
+
+if TYPE_CHECKING:
+    from ..leases.bus import OwnedBus
+    from ..leases.store import NamespaceStore
 
 T = TypeVar("T")
 
@@ -43,7 +50,7 @@ class HostContext:
         charges: Charges,
         tracked: list[Watched],
         settings: Mapping[str, Any],
-        scheduler: Scheduler,
+        services: Services,
         capabilities: CapabilityRegistry,
         budget: Callable[[], BudgetView],
     ) -> None:
@@ -51,12 +58,16 @@ class HostContext:
         self._leases = leases
         self._charges = charges
         self._tracked = tracked
-        self._scheduler = scheduler
+        self._services = services
+        self._scheduler = services.scheduler
         self._budget = budget
         self._log = logging.getLogger(f"weighbridge.plugins.{name}")
         leases.lend("log", self._log.name, _way_back(self._log))
         self.settings: Final = settings
         self._capabilities = OwnedCapabilities(capabilities, name, self._lend)
+        self._lock = threading.RLock()  # a finalizer that the collector runs may ask for a service as well
+        self._bus: OwnedBus | None = None
+        self._store: NamespaceStore | None = None
 
     @property
     def name(self) -> str:
@@ -108,6 +119,87 @@ class HostContext:
         label = f"{self._name}.{name or getattr(run, '__name__', 'thread')}"
         return self._lend("thread", label, self._scheduler.spawn(run, name=label))
 
+    @property
+    def store(self) -> Store:
+        """The plugin's namespace in the store of the host; the same handle at every access."""
+        with self._lock:
+            if self._store is None:
+                self._check_open("store")
+                found = self._services.store(self._name).namespace(self._name)
+                self._lend("store", self._name, found.close)
+                self._store = found
+            return self._store
+
+    @property
+    def bus(self) -> Bus:
+        """The bus of the host, as this plugin sees it; the same at every access."""
+        with self._lock:
+            if self._bus is None:
+                from ..leases.bus import OwnedBus
+
+                self._check_open("bus")
+                self._bus = OwnedBus(self._services.bus(), self._name, self._lend)
+            return self._bus
+
+    def cache(self, max_items: int, max_bytes: int, *, on_evict: Callable[[Any, Any], None] | None = None) -> Cache:
+        """A new bounded cache; it is emptied when it comes back."""
+        from ..leases.cache import BoundedCache
+        from .lent import LentCache
+
+        cache = LentCache(max_items, max_bytes, on_evict)
+        cache.lease = self._lend("cache", f"{self._name}.cache", partial(BoundedCache.close, cache))
+        return cache
+
+    def gate(self, limit: int, *, max_waiting: int | None = None, reserve: float = 0.0) -> Gate:
+        """A new limit on how many may work at once; who waits is sent away when it comes back."""
+        from ..leases.gate import ConcurrencyGate
+        from .lent import LentGate
+
+        gate = LentGate(limit, max_waiting, reserve=reserve)
+        gate.lease = self._lend("gate", f"{self._name}.gate", partial(ConcurrencyGate.close, gate))
+        return gate
+
+    def secret(self, content: bytes) -> Secret:
+        """Keep `content` in the vault of the host until it is released."""
+        from .lent import LentSecret
+
+        self._check_open("secret")
+        secret = self._services.vault().keep(content)
+        return LentSecret(secret, self._lend("secret", f"{self._name}.secret", secret.release))
+
+    def journal(
+        self, name: str = "journal", *, max_bytes: int | None = None, at_cap: Literal["reject", "block"] = "reject"
+    ) -> Journal:
+        """Open the plugin's journal of this name, beside the store of the host."""
+        folder = self._services.journal_folder(self._name, name)
+        from ..leases.journal import MAX_BYTES, Journal
+        from .lent_journal import LentJournal
+
+        self._check_open("journal")
+        journal = LentJournal(folder, max_bytes=MAX_BYTES if max_bytes is None else max_bytes, at_cap=at_cap)
+        journal.lease = self._lend("journal", f"{self._name}.{name}", partial(Journal.close, journal))
+        return journal
+
+    @property
+    def buffers(self) -> Buffers:
+        """Not lent yet."""
+        raise ServiceUnavailable(
+            "this host lends no 'buffers'",
+            plugin=self._name,
+            step="lease",
+            advice="Take memory of your own, and put it on the account with charge",
+        )
+
+    # --- inside -----------------------------------------------------------------------------------------------------
+
+    def _check_open(self, kind: str) -> None:
+        """See to it that nothing is made for a plugin that has gone.
+
+        :raises ContextClosed: if everything was taken back.
+        """
+        if self._leases.is_closed:
+            raise self._closed(kind, self._name)
+
     def _lend(self, kind: str, label: str, undo: Callable[[], object]) -> Lease:
         try:
             return self._leases.lend(kind, label, undo)
@@ -121,43 +213,6 @@ class HostContext:
             plugin=self._name,
             step="lease",
             advice="Drop the context in weighbridge_deactivate",
-        )
-
-    # --- services that this version of the host does not lend -------------------------------------------------------
-
-    @property
-    def buffers(self) -> Buffers:
-        """Not lent yet."""
-        self._unavailable("buffers")
-
-    @property
-    def store(self) -> Store:
-        """Not lent yet."""
-        self._unavailable("store")
-
-    @property
-    def bus(self) -> Bus:
-        """Not lent yet."""
-        self._unavailable("bus")
-
-    def cache(self, max_items: int, max_bytes: int, *, on_evict: Callable[[Any, Any], None] | None = None) -> Cache:
-        """Not lent yet."""
-        self._unavailable("cache")
-
-    def gate(self, limit: int, *, max_waiting: int | None = None) -> Gate:
-        """Not lent yet."""
-        self._unavailable("gate")
-
-    def secret(self, content: bytes) -> Secret:
-        """Not lent yet."""
-        self._unavailable("secret")
-
-    def _unavailable(self, service: str) -> NoReturn:
-        raise ServiceUnavailable(
-            f"this host lends no {service!r}",
-            plugin=self._name,
-            step="lease",
-            advice="It lends track, charge, every, spawn, log, settings, budget and capabilities",
         )
 
 

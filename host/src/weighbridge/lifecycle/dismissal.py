@@ -8,9 +8,9 @@ from functools import partial
 import attrs
 
 from ..hooks import Hooks
-from ..leases.schedule import Scheduler
 from ..reclaim.drain import Drain
 from .plugin import Plugin
+from .services import Services
 from .states import State
 
 
@@ -19,7 +19,7 @@ class Dismisser:
     """Takes failing plugins out of service."""
 
     hooks: Hooks
-    scheduler: Scheduler
+    services: Services
     moved: Callable[[Plugin, State, str], None]
     drain_seconds: float
 
@@ -29,7 +29,7 @@ class Dismisser:
         drain = Drain(
             (),
             self.hooks.callers_of(name),
-            self.scheduler.thread_idents(),
+            self.services.thread_idents(),
             is_calling=partial(self.hooks.is_calling, name),
         )
         return drain.wait(self.drain_seconds)

@@ -31,7 +31,6 @@ from ..discovery.contents import Shelf
 from ..discovery.metadata import normalize
 from ..hooks import Hooks
 from ..leases.capabilities import CapabilityRegistry, OwnedCapabilities
-from ..leases.schedule import Scheduler
 from ..reclaim.belongings import Belongings
 from ..reclaim.drop import drop_modules
 from ..reclaim.snapshot import Change, Snapshot
@@ -40,6 +39,7 @@ from ..reclaim.ties.catalogue import cut_ties, wanted
 from ..reclaim.watch import namespaces
 from .context import HostContext, frozen_settings
 from .plugin import Plugin
+from .services import Services
 from .states import State
 from .words import in_words
 
@@ -77,7 +77,7 @@ class Loader:
     books: ModuleBooks
     meter: Meter
     memory: ProcessMemory
-    scheduler: Scheduler
+    services: Services
     capabilities: CapabilityRegistry
     settings: Mapping[str, Mapping[str, Any]]
     budget_of: Callable[[str], BudgetView]
@@ -188,7 +188,7 @@ class Loader:
             charges=plugin.charges,
             tracked=plugin.tracked,
             settings=frozen_settings(self.settings.get(plugin.name, {})),
-            scheduler=self.scheduler,
+            services=self.services,
             capabilities=self.capabilities,
             budget=lambda: self.budget_of(plugin.name),
         )
@@ -221,7 +221,7 @@ class Loader:
         plugin.thing = plugin.scalable = None
         self._enter(plugin, progress, recorder)
         own = namespaces(weight.name for weight, kind, _ in self.books.of(plugin.name) if kind == "own")
-        strays = stray_threads(own | _abandoned(plugin.own), leased=self.scheduler.thread_idents())
+        strays = stray_threads(own | _abandoned(plugin.own), leased=self.services.thread_idents())
         ours = [one for one in strays if not any(one is known for known in progress.threads_before)]
         residue.extend(f"thread {name!r} still runs" for name in stop_threads(ours, seconds=self.stop_seconds))
         departure = self.books.leave(plugin.name, dependencies=True)

@@ -17,7 +17,6 @@ from weighbridge_hookspecs import UnloadRefused, UnloadTimeout
 from ..accounting.modules import Departure, ModuleBooks
 from ..accounting.process import ProcessMemory, trim
 from ..hooks import Hooks
-from ..leases.schedule import Scheduler
 from ..reclaim.belongings import Belongings
 from ..reclaim.collection import collect
 from ..reclaim.drain import Drain
@@ -32,6 +31,7 @@ from ..reclaim.watch import Watched, namespaces, survivors, watch
 from .course import Course, Wish
 from .plugin import Plugin
 from .scales import Scales
+from .services import Services
 from .states import State
 
 
@@ -42,7 +42,7 @@ class Unloader:
     hooks: Hooks
     books: ModuleBooks
     memory: ProcessMemory
-    scheduler: Scheduler
+    services: Services
     moved: Callable[[Plugin, State, str], None]
     neighbours: Callable[[Plugin], list[str]]
     """Modules that the entry points of other loaded plugins of the same package name."""
@@ -125,7 +125,7 @@ class Unloader:
         try:
             self.moved(plugin, State.DRAINING, reason)
             self.hooks.unregister(plugin.name)
-            leased = self.scheduler.thread_idents()
+            leased = self.services.thread_idents()
             is_calling = partial(self.hooks.is_calling, plugin.name)
             inside = Drain(spaces, callers, leased, is_calling=is_calling).wait(seconds)
         except BaseException as error:  # Ctrl-C while waiting
