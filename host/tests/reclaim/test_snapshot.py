@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import gc
+import sys
 import textwrap
 import weakref
-from types import FunctionType
+from types import FunctionType, ModuleType
 
 import pytest
 
-from weighbridge.reclaim.snapshot import Change, Snapshot, change_at
+from weighbridge.reclaim.belongings import Belongings
+from weighbridge.reclaim.snapshot import Change, Snapshot
+from weighbridge.reclaim.ties.importing import ModuleAliases
 
 
 def strangers_function() -> FunctionType:
@@ -26,7 +29,7 @@ def test_what_was_replaced_is_known_with_its_original(monkeypatch: pytest.Monkey
     original, patch = textwrap.wrap, strangers_function()
     snapshot = Snapshot.take()
     monkeypatch.setattr(textwrap, "wrap", patch)
-    change = change_at(snapshot.differences(), "textwrap", "wrap", patch)
+    change = snapshot.differences().at("textwrap", "wrap", patch)
     assert change is not None
     assert not change.was_absent
     assert change.original() is original
@@ -36,7 +39,7 @@ def test_what_was_added_was_absent(monkeypatch: pytest.MonkeyPatch) -> None:
     """There is nothing to put back."""
     snapshot, added = Snapshot.take(), strangers_function()
     monkeypatch.setattr(textwrap, "added", added, raising=False)
-    change = change_at(snapshot.differences(), "textwrap", "added", added)
+    change = snapshot.differences().at("textwrap", "added", added)
     assert change == Change("textwrap", "added", True, id(added), None)
 
 
@@ -45,7 +48,7 @@ def test_another_value_is_not_that_change(monkeypatch: pytest.MonkeyPatch) -> No
     snapshot = Snapshot.take()
     monkeypatch.setattr(textwrap, "wrap", strangers_function())
     changes = snapshot.differences()
-    assert change_at(changes, "textwrap", "wrap", strangers_function()) is None
+    assert changes.at("textwrap", "wrap", strangers_function()) is None
 
 
 def test_the_patch_of_another_plugin_is_not_kept_alive(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -57,7 +60,7 @@ def test_the_patch_of_another_plugin_is_not_kept_alive(monkeypatch: pytest.Monke
     changes = snapshot.differences()
     del snapshot
     gc.collect()
-    change = change_at(changes, "textwrap", "_theirs", ours)
+    change = changes.at("textwrap", "_theirs", ours)
     assert theirs() is None
     assert change is not None
     assert change.original() is None
@@ -67,4 +70,19 @@ def test_plain_data_is_no_patch(monkeypatch: pytest.MonkeyPatch) -> None:
     """Counters and settings of the standard library change all the time."""
     snapshot = Snapshot.take()
     monkeypatch.setattr(textwrap, "number", 7, raising=False)
-    assert "number" not in {change.attribute for change in snapshot.differences()}
+    assert "number" not in {change.attribute for change in snapshot.differences().changes}
+
+
+def test_a_module_that_the_application_made_by_hand_is_no_alias_of_the_plugins(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It was there before the load, though there is nothing in it but what the plugin put there; a later one is."""
+    plugin, board, late = ModuleType("plugin"), ModuleType("board"), ModuleType("late")
+    exec("def post(): pass", vars(plugin))
+    monkeypatch.setitem(sys.modules, "plugin", plugin)
+    monkeypatch.setitem(sys.modules, "board", board)
+    snapshot = Snapshot.take()
+    monkeypatch.setitem(sys.modules, "late", late)
+    vars(board)["post"] = vars(late)["post"] = vars(plugin)["post"]
+    belongings = Belongings.of(["plugin"], patches=snapshot.differences())
+    assert [one.place for one in ModuleAliases().find(belongings)] == ["sys.modules['late']"]

@@ -33,7 +33,7 @@ from ..hooks import Hooks
 from ..leases.capabilities import CapabilityRegistry, OwnedCapabilities
 from ..reclaim.belongings import Belongings
 from ..reclaim.drop import drop_modules
-from ..reclaim.snapshot import Change, Snapshot
+from ..reclaim.snapshot import Differences, Snapshot
 from ..reclaim.threads import stack, stop_threads, stray_threads
 from ..reclaim.ties.catalogue import cut_ties, wanted
 from ..reclaim.watch import namespaces
@@ -63,10 +63,10 @@ class _Progress:
     """Of the standard library, from before the load; dropped as soon as it was compared."""
     tasks_before: Tasks = attrs.field(factory=Tasks.now)
 
-    def differences(self) -> tuple[Change, ...]:
+    def differences(self) -> Differences | None:
         """What the load has changed in the standard library, by the snapshot, which goes."""
         snapshot, self.snapshot = self.snapshot, None
-        return snapshot.differences() if snapshot is not None else ()
+        return snapshot.differences() if snapshot is not None else None
 
 
 @attrs.define
@@ -126,7 +126,7 @@ class Loader:
             progress.step = "account"
             gc.collect()
             end = read()
-            plugin.patches = progress.differences()
+            plugin.patches = progress.differences() or plugin.patches
             self._enter(plugin, progress, recorder)
         plugin.traced_since_load = traced_bytes() is not None
         if not plugin.traced_since_load and end.traced_bytes is not None:
@@ -232,7 +232,7 @@ class Loader:
         residue.extend(f"the compiled module {name!r} stays" for name in departure.compiled)
 
 
-def _cut(names: Iterable[str], patches: Iterable[Change]) -> list[str]:
+def _cut(names: Iterable[str], patches: Differences) -> list[str]:
     """Cut what may be cut while others run; what still holds something of these modules, in words."""
     findings = cut_ties(Belongings.of(names, wanted(), patches=patches), "safe")
     return [f"{one.place} holds {one.held}: {one.note}" for one in findings if one.outcome != "cut"]

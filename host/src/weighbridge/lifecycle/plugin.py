@@ -11,6 +11,7 @@ from weighbridge_hookspecs import GROUP, Candidate
 from ..accounting.account import LoadWeighing
 from ..leases.charges import Charges
 from ..leases.ledger import LeaseLedger
+from ..reclaim.snapshot import Differences
 from ..reclaim.watch import Watched, survivors
 from .states import HELD, State, check_transition
 
@@ -42,8 +43,8 @@ class Plugin:
     peak_bytes: int = 0
     reported_bytes: int = 0
     """Native bytes by the plugin's last report."""
-    patches: tuple[Any, ...] = ()
-    """What its load changed in modules of the standard library."""
+    patches: Differences = attrs.field(factory=Differences)
+    """What its load changed elsewhere."""
     stranded: list[Watched] = attrs.field(factory=list)
     stranded_bytes: int = 0
     permanent: tuple[str, ...] = ()

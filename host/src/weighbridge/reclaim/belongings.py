@@ -15,8 +15,10 @@ from ..accounting.modules import is_module
 from ..accounting.references import stored_in
 from .heap import gather
 from .names import defined_in, is_any, namespace_of, qualified, referents, stored
+from .snapshot import Differences
 from .watch import Watched, watch
 
+_UNCHANGED: Final = Differences()
 _DEPTH: Final = 6
 _MOST: Final = 10_000
 """So many things inside of one are looked at: tables of constants are nested tuples, too."""
@@ -37,6 +39,7 @@ class Belongings:
 
     :param names: of the modules.
     :param heap: all live objects of some exact types, by type, by :func:`weighbridge.reclaim.heap.gather`.
+    :param patches: what their load changed elsewhere.
     :param frozen: functions and classes among them that the collector itself does not see.
     """
 
@@ -47,7 +50,7 @@ class Belongings:
         functions: Iterable[FunctionType],
         classes: Iterable[type],
         heap: Mapping[type, list[Any]],
-        patches: Iterable[Any] = (),
+        patches: Differences = _UNCHANGED,
         frozen: Iterable[Any] = (),
     ) -> None:
         self.names: Final = frozenset(names)
@@ -55,7 +58,7 @@ class Belongings:
         self.functions: Final = tuple(functions)
         self.classes: Final = tuple(classes)
         self.heap: Final = heap
-        self.patches: Final = tuple(patches)
+        self.patches: Final = patches
         self.frozen: Final = tuple(frozen)
         self.spaces: Final = {id(namespace_of(module)) for module in self.modules}
         self.spaces.update(
@@ -73,7 +76,7 @@ class Belongings:
         }
 
     @classmethod
-    def of(cls, names: Iterable[str], kinds: Iterable[type] = (), *, patches: Iterable[Any] = ()) -> Belongings:
+    def of(cls, names: Iterable[str], kinds: Iterable[type] = (), *, patches: Differences = _UNCHANGED) -> Belongings:
         """Of the modules of these names that are in ``sys.modules``.
 
         :param kinds: exact types of other objects to look for on the heap.
@@ -101,7 +104,7 @@ class Belongings:
         alive: Iterable[Watched],
         kinds: Iterable[type] = (),
         *,
-        patches: Iterable[Any] = (),
+        patches: Differences = _UNCHANGED,
     ) -> Belongings:
         """What is left of them: of what was watched, that which is still `alive`."""
         left: dict[str, list[Any]] = {"module": [], "function": [], "class": []}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 import sys
 import weakref
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from types import BuiltinFunctionType, FunctionType, MethodDescriptorType, ModuleType, WrapperDescriptorType
 from typing import Any, Final
 
@@ -35,22 +35,44 @@ class Change:
 
 
 @attrs.frozen
+class Differences:
+    """What a load changed, as far as its unload has to know.
+
+    It holds nothing but what the standard library has itself; anything else it refers to weakly.
+
+    :ivar changes: what was replaced or added in modules of the standard library; plain data and the attributes that
+        submodules became are left out.
+    :ivar by_hand: names of modules that somebody had put into ``sys.modules`` before, without an import.
+    """
+
+    changes: tuple[Change, ...] = ()
+    by_hand: frozenset[str] = frozenset()
+
+    def at(self, module: str, attribute: str, value: object) -> Change | None:
+        """The change by which `value`, which stands there now, came there."""
+        for change in self.changes:
+            if (change.module, change.attribute, change.patched) == (module, attribute, id(value)):
+                return change
+        return None
+
+
+@attrs.frozen
 class Snapshot:
     """Shallow copies of the dictionaries of standard-library modules. Keep it for the length of one load only."""
 
     _spaces: Mapping[str, dict[str, Any]] = attrs.field(repr=False)
+    _by_hand: frozenset[str] = frozenset()
 
     @classmethod
     def take(cls) -> Snapshot:
         """Of every standard-library module that has been imported."""
-        return cls({name: dict(space) for name, space in _spaces()})
+        modules = [(name, module) for name, module in list(sys.modules.items()) if is_module(module)]
+        by_hand = (name for name, module in modules if namespace_of(module).get("__spec__") is None)
+        return cls({name: dict(space) for name, space in _spaces()}, frozenset(by_hand))
 
-    def differences(self) -> tuple[Change, ...]:
-        """What was replaced or added since; plain data and the attributes that submodules became are left out.
-
-        The records hold nothing but what the standard library has itself; anything else they refer to weakly.
-        """
-        return tuple(self._changes())
+    def differences(self) -> Differences:
+        """What is not as it was."""
+        return Differences(tuple(self._changes()), self._by_hand)
 
     def _changes(self) -> Iterator[Change]:
         for name, space in _spaces():
@@ -74,14 +96,6 @@ def _is_same(before: dict[str, Any], after: dict[str, Any]) -> bool:
     if len(before) != len(after) or any(map(operator.is_not, before.values(), after.values())):
         return False
     return not any(map(operator.is_not, before, after))
-
-
-def change_at(changes: Iterable[Change], module: str, attribute: str, value: object) -> Change | None:
-    """The change by which `value`, which stands there now, came there."""
-    for change in changes:
-        if (change.module, change.attribute, change.patched) == (module, attribute, id(value)):
-            return change
-    return None
 
 
 def _spaces() -> Iterator[tuple[str, dict[str, Any]]]:

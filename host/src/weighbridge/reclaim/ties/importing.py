@@ -101,13 +101,15 @@ class ModuleAliases(Tie):
         for name, module in list(sys.modules.items()):
             if name in belongings.names or module is None:
                 continue
-            if module in belongings or is_made_by_hand(module, belongings):
+            if module in belongings or is_made_by_hand(name, module, belongings):
                 cut = partial(_forget, name, module)
                 yield Hold(place=f"sys.modules[{short(name)}]", held=name_of(module), cut=cut)
 
 
-def is_made_by_hand(module: Any, belongings: Belongings) -> bool:
-    """Whether it is a module that nobody imported, with nothing but the plugin's code in it."""
+def is_made_by_hand(name: str, module: Any, belongings: Belongings) -> bool:
+    """Whether it is a module that nobody imported, new since the load, with nothing but the plugin's code in it."""
+    if name in belongings.patches.by_hand:
+        return False
     space = namespace_of(module)
     if not is_module(module) or space.get("__spec__") is not None or space.get("__name__") == "__main__":
         return False

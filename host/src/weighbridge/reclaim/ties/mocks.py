@@ -9,7 +9,6 @@ from typing import Any
 
 from ..belongings import Belongings
 from ..names import defined_in, name_of, namespace_of, short
-from ..snapshot import change_at
 from .running import take_out
 from .tie import Hold, Tie
 
@@ -79,7 +78,7 @@ def _is_mine(patch: Any, belongings: Belongings) -> bool:
         return True
     if defined_in(type(value)) == _MOCK and any(one in belongings for one in namespace_of(value).values()):
         return True
-    return change_at(belongings.patches, name_of(_target(patch)), patch.attribute, value) is not None
+    return belongings.patches.at(name_of(_target(patch)), patch.attribute, value) is not None
 
 
 def _entries(patch: Any, active: list[Any], belongings: Belongings) -> Iterator[Hold]:

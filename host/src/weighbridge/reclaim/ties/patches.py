@@ -27,7 +27,6 @@ from ...accounting.references import stored_in
 from ..belongings import LRU, Belongings
 from ..heap import gather
 from ..names import defined_in, is_any, name_of, namespace_of, qualified
-from ..snapshot import change_at
 from .importing import is_made_by_hand
 from .interpreter import HOOKS, LAST, PROMPTS, STREAMS
 from .mocks import mocked
@@ -118,7 +117,7 @@ def _in_modules(belongings: Belongings) -> _Items:
     patched, scan = mocked(), _Scan(belongings)
     seen: set[int] = set()
     for name, module in list(sys.modules.items()):
-        if not is_module(module) or id(module) in seen or not _is_others(module, belongings):
+        if not is_module(module) or id(module) in seen or not _is_others(name, module, belongings):
             continue
         seen.add(id(module))
         space = namespace_of(module)
@@ -127,8 +126,8 @@ def _in_modules(belongings: Belongings) -> _Items:
                 yield _Place(name, module, attribute, attribute), value
 
 
-def _is_others(module: ModuleType, belongings: Belongings) -> bool:
-    return module not in belongings and not is_made_by_hand(module, belongings)
+def _is_others(name: str, module: ModuleType, belongings: Belongings) -> bool:
+    return module not in belongings and not is_made_by_hand(name, module, belongings)
 
 
 def _in_classes(belongings: Belongings) -> _Items:
@@ -299,7 +298,7 @@ class ClassAttributes(_Left):
 def _restoring(place: _Place, value: Any, belongings: Belongings) -> Hold | None:
     """How to undo a patch; None if it is no patch, as far as one can see."""
     held = name_of(value)
-    change = change_at(belongings.patches, place.home, place.name, value)
+    change = belongings.patches.at(place.home, place.name, value)
     if change is not None and change.was_absent:
         return Hold(place=place.words, held=held, cut=partial(place.remove, value), note="it was added, and is gone")
     original = None if change is None else change.original()
