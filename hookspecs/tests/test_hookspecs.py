@@ -209,8 +209,8 @@ def test_what_a_plugin_gets_from_its_context_is_this() -> None:
     """The plugin's only door to the outside: a member more is a promise more, and a member less breaks plugins."""
     members = {name for name in vars(services.PluginContext) if not name.startswith("_")}
     assert members == {
-        "budget", "buffers", "bus", "cache", "capabilities", "charge", "every", "gate", "journal", "log", "name", "secret",
-        "settings", "spawn", "store", "track",
+        "budget", "buffers", "bus", "cache", "capabilities", "charge", "every", "gate", "journal", "log", "name",
+        "secret", "settings", "spawn", "store", "track",
     }  # fmt: skip
 
 
