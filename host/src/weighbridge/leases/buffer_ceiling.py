@@ -1,0 +1,201 @@
+"""The bytes that pools of buffers may hold together, and what is done before one more is refused."""
+
+from __future__ import annotations
+
+import gc
+import threading
+import weakref
+from collections import deque
+from collections.abc import Callable
+from typing import Final, Protocol
+
+import attrs
+from weighbridge_hookspecs import CeilingExceeded
+
+from .checks import can_be_called, whole_number
+
+
+class Trimmed(Protocol):
+    """What gives idle memory back when others need room; a pool does."""
+
+    def trim(self, nbytes: int) -> int:
+        """Let go of idle memory until `nbytes` bytes are free; the bytes it let go of."""
+
+
+@attrs.frozen(kw_only=True)
+class CeilingStatistics:
+    """What is held under a ceiling now, and what it took to stay under it."""
+
+    ceiling_bytes: int | None
+    """None: no limit."""
+    used_bytes: int
+    """Rented and idle, of all pools."""
+    peak_bytes: int
+    """The most that was ever used."""
+    collections: int
+    """Collections of garbage that were made for room."""
+    requests: int
+    """How often ``make_room`` was asked."""
+    refusals: int
+    """How often there was no room after all that."""
+
+
+class BufferCeiling:
+    """An account of bytes with a limit, for one pool or for many. Thread-safe.
+
+    Who finds no room waits for this, in order: idle buffers of every pool go, garbage is collected, `make_room` is
+    asked, and idle buffers go once more, since others may have returned theirs. What is used never exceeds the limit
+    at any moment, except after `resize` made it lower than what is rented.
+
+    :param ceiling_bytes: the limit, from 1 up; None for none.
+    :param has_room: whether the process can take so many bytes more, whatever this account says.
+    :param make_room: asks others to release so many bytes; its result does not matter, since room is measured again.
+        What either of them raises reaches who rents, and nothing was charged.
+    :raises ConfigurationError: if the limit is no whole number from 1 up, or a function cannot be called.
+    """
+
+    def __init__(
+        self,
+        ceiling_bytes: int | None = None,
+        *,
+        has_room: Callable[[int], bool] | None = None,
+        make_room: Callable[[int], object] | None = None,
+    ) -> None:
+        self._ceiling = _limit(ceiling_bytes)
+        for name, function in (("has_room", has_room), ("make_room", make_room)):
+            if function is not None:
+                can_be_called(name, function)
+        self._has_room = has_room
+        self._make_room = make_room
+        self._pools: dict[int, weakref.ref[Trimmed]] = {}
+        self.given: Final[deque[int]] = deque()
+        """Bytes given back and not yet taken off. Finalizers append to it: they may run at any moment, in a thread that
+        has the lock as in any other, and a deque needs none."""
+        # The collector may run a finalizer that rents while the lock is held by the same thread.
+        self._lock = threading.RLock()
+        self._used = self._peak = 0
+        self._collections = self._requests = self._refusals = 0
+
+    @property
+    def ceiling_bytes(self) -> int | None:
+        """The limit in force; None for none."""
+        return self._ceiling
+
+    def resize(self, ceiling_bytes: int | None) -> None:
+        """Take another limit. Where less than is used, idle buffers go at once, and rented ones are waited for.
+
+        :raises ConfigurationError: if it is no whole number from 1 up; the old limit then stays.
+        """
+        self._ceiling = _limit(ceiling_bytes)
+        if ceiling_bytes is not None and (excess := self.used_bytes - ceiling_bytes) > 0:
+            self.trim(excess)
+
+    @property
+    def used_bytes(self) -> int:
+        """Rented and idle, of all pools."""
+        with self._lock:
+            return self._settle()
+
+    def join(self, pool: Trimmed) -> None:
+        """Have `pool` trimmed when there is no room. It is held weakly."""
+        with self._lock:
+            self._pools[id(pool)] = weakref.ref(pool)
+
+    def leave(self, pool: Trimmed) -> None:
+        """Have `pool` trimmed no more."""
+        with self._lock:
+            self._pools.pop(id(pool), None)
+
+    def take(self, nbytes: int) -> None:
+        """Put `nbytes` bytes on the account, after making room where there is none.
+
+        :raises CeilingExceeded: if there is no room whatever is done.
+        """
+        if self._charge(nbytes):
+            return
+        if self._ceiling is None or nbytes <= self._ceiling:
+            for step in (self.trim, self._collect, self._ask):
+                step(nbytes)
+                if self._charge(nbytes):
+                    return
+        with self._lock:
+            self._refusals += 1
+            used = self._settle()
+        raise _exceeded(nbytes, used, self._ceiling)
+
+    def trim(self, nbytes: int) -> int:
+        """Let go of idle buffers of all pools until `nbytes` bytes are free; the bytes that went."""
+        freed = 0
+        with self._lock:
+            pools = list(self._pools.items())
+        for key, reference in pools:
+            pool = reference()
+            if pool is None:
+                self._forget(key, reference)
+            elif freed < nbytes:
+                freed += pool.trim(nbytes - freed)
+        return freed
+
+    def statistics(self) -> CeilingStatistics:
+        """What it holds and did so far, all of one moment."""
+        with self._lock:
+            return CeilingStatistics(
+                ceiling_bytes=self._ceiling,
+                used_bytes=self._settle(),
+                peak_bytes=self._peak,
+                collections=self._collections,
+                requests=self._requests,
+                refusals=self._refusals,
+            )
+
+    def _forget(self, key: int, reference: weakref.ref[Trimmed]) -> None:
+        with self._lock:
+            if self._pools.get(key) is reference:
+                del self._pools[key]
+
+    def _settle(self) -> int:
+        """Take off what came back; what is used now. Under the lock."""
+        while self.given:
+            self._used -= self.given.popleft()
+        return self._used
+
+    def _charge(self, nbytes: int) -> bool:
+        if self._has_room is not None and not self._has_room(nbytes):
+            return False
+        with self._lock:
+            used = self._settle() + nbytes
+            if self._ceiling is not None and used > self._ceiling:
+                return False
+            self._used = used
+            self._peak = max(self._peak, used)
+            return True
+
+    def _collect(self, nbytes: int) -> None:
+        """Buffers that were dropped in a ring of references come back; the collector may leave some of them idle."""
+        with self._lock:
+            self._collections += 1
+        gc.collect()
+        self.trim(nbytes)
+
+    def _ask(self, nbytes: int) -> None:
+        if self._make_room is None:
+            return
+        with self._lock:
+            self._requests += 1
+        self._make_room(nbytes)
+        self.trim(nbytes)
+
+
+def _limit(ceiling_bytes: int | None) -> int | None:
+    return None if ceiling_bytes is None else whole_number("ceiling_bytes", ceiling_bytes, least=1)
+
+
+def _exceeded(nbytes: int, used: int, ceiling: int | None) -> CeilingExceeded:
+    limit = "the process has no room for more" if ceiling is None else f"the ceiling is {ceiling}"
+    return CeilingExceeded(
+        f"no room for a buffer of {nbytes} bytes: {used} bytes are in use and {limit}",
+        used_bytes=used,
+        wanted_bytes=nbytes,
+        ceiling_bytes=ceiling,
+        advice="Rent less at a time, return buffers sooner, or raise the ceiling",
+    )
