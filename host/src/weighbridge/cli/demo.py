@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
+import tracemalloc
 from pathlib import Path
 from typing import Final
 
@@ -57,7 +58,8 @@ def demo(as_json: bool) -> int:
 
 def _demonstrate(path: list[str], package: str, as_json: bool) -> int:
     tell = (lambda text: None) if as_json else say
-    host = Host(_CEILING, path=path, meter="trace")
+    tracemalloc.start(1)  # over the unload as well, which tells what came back; the meter traces no more than the loads
+    host = Host(_CEILING, path=path, meter="gate")
     with result_alone(as_json):
         try:
             ours = [one.name for one in host.discover().candidates if one.distribution.startswith("weighbridge-")]
