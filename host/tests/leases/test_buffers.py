@@ -7,6 +7,7 @@ import gc
 import io
 import random
 import socket
+import sys
 import threading
 import tracemalloc
 import weakref
@@ -262,6 +263,22 @@ def test_no_more_than_an_eighth_is_made_beyond_what_is_held() -> None:
     assert pool.statistics().made <= 160 + 160 // 8 + 1
 
 
+def test_renting_many_takes_looks_in_proportion(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Renting 1,000 and keeping them looks at some ten blocks for each, and not at all of those before it."""
+    looks = 0
+
+    def look(thing: object) -> int:
+        nonlocal looks
+        looks += 1
+        return sys.getrefcount(thing) - 1  # without this argument
+
+    monkeypatch.setattr(module, "getrefcount", look)
+    pool = BufferPool()
+    held = [pool.rent(4096) for _ in range(1000)]
+    assert pool.statistics().rented == len(held)
+    assert looks < 1000 * 40
+
+
 def test_pool_is_what_the_contract_calls_buffers() -> None:
     """A pool can be used as the service of the contract."""
     buffers: Buffers = BufferPool()
@@ -344,6 +361,14 @@ def test_dropped_view_gives_its_block_back(nbytes: int) -> None:
     pool = BufferPool()
     pool.rent(nbytes)
     assert pool.statistics().rented == 0
+
+
+def test_block_of_a_dropped_view_is_lent_again() -> None:
+    """Renting without ever returning, one at a time, needs one block."""
+    pool = BufferPool()
+    for _ in range(20):
+        pool.rent(4096)
+    assert pool.statistics().made == 1
 
 
 def test_error_inside_a_with_block_returns_the_buffer() -> None:
@@ -638,6 +663,26 @@ def one_round(ceiling: BufferCeiling) -> None:
     for view in views:
         with pytest.raises(ValueError, match="released"):
             view[0]
+
+
+@pytest.mark.parametrize("where", ["getrefcount", "_Block"])
+def test_pool_closed_while_a_block_is_on_its_way_lends_it_not(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever has a block in hands at the moment of the close gets ContextClosed, and the block goes."""
+    pool = BufferPool()
+    if where == "getrefcount":
+        pool.rent(4096).release()
+    real = getattr(module, where)
+
+    def late(argument: Any) -> Any:
+        pool.close()
+        return module._FREE if where == "getrefcount" else real(argument)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, where, late)
+        with pytest.raises(ContextClosed):
+            pool.rent(4096)
+    drawn = pool.statistics()
+    assert (pool.ceiling.used_bytes, drawn.rented, drawn.dropped) == (0, 0, 1)
 
 
 def test_close_in_the_midst_of_renting_leaves_nothing_valid() -> None:

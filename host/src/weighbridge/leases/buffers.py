@@ -133,6 +133,7 @@ class BufferPool:
             return self._lend(nbytes, clear)
         if getrefcount(block) != _FREE:
             put(block)
+            del block  # or it could not be found free
             return self._lend(nbytes, clear)
         view = memoryview(block) if cut is None else memoryview(block)[cut]
         block.view = view
