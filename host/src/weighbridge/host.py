@@ -62,7 +62,7 @@ from .lifecycle.states import HELD, State
 from .lifecycle.unloading import Unloader
 from .pressure import Pressure
 from .reclaim.receipt import Receipt, Verify
-from .reclaim.ties.catalogue import Cut
+from .reclaim.ties.tie import Cut
 from .units import format_bytes, parse_bytes
 
 if TYPE_CHECKING:

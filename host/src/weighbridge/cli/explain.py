@@ -17,8 +17,8 @@ from weighbridge_hookspecs import ConfigurationError
 
 from ..host import Host
 from ..reclaim.receipt import Survivor
-from ..reclaim.ties.catalogue import TIES, Cut
-from ..reclaim.ties.tie import Finding
+from ..reclaim.ties.catalogue import TIES
+from ..reclaim.ties.tie import Cut, Finding
 from ..weighing.branches import Branch, tree
 from ..weighing.records import Explanation
 from ..weighing.ties import kinds

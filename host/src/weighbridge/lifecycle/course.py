@@ -11,8 +11,7 @@ import attrs
 
 from ..accounting.modules import Departure
 from ..reclaim.receipt import Step, Survivor, Verify
-from ..reclaim.ties.catalogue import Cut
-from ..reclaim.ties.tie import Finding
+from ..reclaim.ties.tie import Cut, Finding
 from ..reclaim.watch import Watched, survivors
 from .words import in_words
 

@@ -35,7 +35,6 @@ from ..reclaim.belongings import Belongings
 from ..reclaim.drop import drop_modules
 from ..reclaim.snapshot import Differences, Snapshot
 from ..reclaim.threads import stack, stop_threads, stray_threads
-from ..reclaim.ties.catalogue import cut_ties, wanted
 from ..reclaim.watch import namespaces
 from .context import HostContext, frozen_settings
 from .plugin import Plugin
@@ -234,6 +233,8 @@ class Loader:
 
 def _cut(names: Iterable[str], patches: Differences) -> list[str]:
     """Cut what may be cut while others run; what still holds something of these modules, in words."""
+    from ..reclaim.ties.catalogue import cut_ties, wanted  # big, and hardly ever needed here
+
     findings = cut_ties(Belongings.of(names, wanted(), patches=patches), "safe")
     return [f"{one.place} holds {one.held}: {one.note}" for one in findings if one.outcome != "cut"]
 

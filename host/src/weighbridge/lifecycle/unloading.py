@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 import threading
 import time
@@ -25,8 +26,6 @@ from ..reclaim.explain import explained
 from ..reclaim.names import namespace_of
 from ..reclaim.receipt import Receipt, Survivor
 from ..reclaim.threads import stack, stop_threads, stray_threads
-from ..reclaim.ties.catalogue import cut_ties, wanted
-from ..reclaim.ties.collector import Frozen
 from ..reclaim.watch import Watched, namespaces, survivors, watch
 from .course import Course, Wish
 from .plugin import Plugin
@@ -54,6 +53,7 @@ class Unloader:
 
         :raises UnloadTimeout: if somebody was still inside at the deadline; the plugin is active again then.
         """
+        importlib.import_module(_TIES)
         course, scales = Course(wish), Scales(self.memory, plugin)
         spaces = self._spaces(plugin)
         deactivate = self._drain(plugin, spaces, course)
@@ -166,6 +166,8 @@ class Unloader:
         watches = course.wish.verify != "none"
         if not watches and course.wish.cut == "none":
             return
+        from ..reclaim.ties.catalogue import cut_ties, wanted
+
         belongings = Belongings.of(course.departure.dropped, wanted(), patches=plugin.patches)
         if watches:
             course.watched += [*belongings.watched(), *_watch_thing(plugin, course.departure), *plugin.tracked]
@@ -184,6 +186,8 @@ class Unloader:
         if not alive:
             return
         if course.wish.cut != "none":
+            from ..reclaim.ties.catalogue import cut_ties, wanted
+
             names = course.departure.dropped
             again = cut_ties(Belongings.left(names, alive, wanted(), patches=plugin.patches), course.wish.cut)
             course.findings += [one for one in again if one not in course.findings]
@@ -192,6 +196,8 @@ class Unloader:
         course.collections = 2
 
     def _verify(self, plugin: Plugin, course: Course) -> list[Survivor]:
+        from ..reclaim.ties.collector import Frozen
+
         thawed = any((one.tie, one.outcome) == (Frozen.name, "cut") for one in course.findings)
         if course.finalizers or thawed:  # what was frozen could not be seen, unless a module leads to it
             # one that brings its object back does so when the weak references are cleared: the classes tell
@@ -230,6 +236,8 @@ class Unloader:
         self.moved(plugin, state, reason)
 
 
+_TIES: Final = f"{__name__.rpartition('.lifecycle')[0]}.reclaim.ties.catalogue"
+"""Big: only who unloads pays for it. It is imported before anything is weighed."""
 _LEAST_SECONDS: Final = 0.2
 """What a step may take in any case, though the deadline has passed: a plugin that is half unloaded is no use."""
 _UNASKED: Final = "not asked for: unload with verify='full' to see what holds it"

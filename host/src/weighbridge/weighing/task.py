@@ -19,7 +19,7 @@ from typing import IO, Any, Final, Literal, TypeAlias
 
 import attrs
 
-from ..reclaim.ties.catalogue import Cut
+from ..reclaim.ties.tie import Cut
 from .records import Status
 
 Kind: TypeAlias = Literal["stdlib", "trace", "time", "check", "explain"]

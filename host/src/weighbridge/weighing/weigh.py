@@ -12,7 +12,7 @@ from weighbridge_hookspecs import Candidate
 
 from ..admission.weights import Weight, Weights
 from ..reclaim.receipt import Survivor
-from ..reclaim.ties.catalogue import Cut
+from ..reclaim.ties.tie import Cut
 from ..reclaim.ties.tie import Finding as Tied
 from .records import Check, Explanation, Finding, Weighing
 from .task import Answer, Kind, Task, run_task

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final, Literal, TypeAlias
+from typing import Final
 
 from ..belongings import Belongings
 from .attributes import FunctionAttributes
@@ -52,11 +52,8 @@ from .running import FutureCallbacks, QueuedWork, ThreadExits, ThreadHook, Threa
 from .signals import SignalHandlers
 from .stacks import ExitStacks
 from .suspended import Suspended, Tracebacks
-from .tie import Finding, Tie
+from .tie import Cut, Finding, Tie
 from .warned import ModuleFilters, WarningFilters, WarningHooks, WarningRegistries
-
-Cut: TypeAlias = Literal["safe", "all", "none"]
-"""Which ties to cut: those that cannot disturb others, all of them, or none; they are found and named in any case."""
 
 TIES: Final[tuple[Tie, ...]] = (
     Overloads(),

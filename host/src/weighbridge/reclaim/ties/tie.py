@@ -10,6 +10,8 @@ import attrs
 from ..belongings import Belongings
 
 Outcome: TypeAlias = Literal["found", "cut", "left", "failed"]
+Cut: TypeAlias = Literal["safe", "all", "none"]
+"""Which ties to cut: those that cannot disturb others, all of them, or none; they are found and named in any case."""
 
 
 @attrs.frozen(kw_only=True)
