@@ -136,7 +136,7 @@ def test_a_plugin_that_can_be_loaded_is_weighed_whatever_else_it_does(runs: Runs
     weighing = runs.mob.plugin(name)
     assert (weighing["status"], weighing["error"]) == ("ok", None)
     assert weighing["traced_bytes"] > 100 * 1000
-    assert weighing["reclaimed_bytes"] > 100 * 1000
+    assert weighing["reclaimed_bytes"] > 98 * 1000  # a thread that lingers keeps a little
     assert weighing["resident_bytes"] is not None
     assert weighing["modules"] == 1
     assert weighing["import_seconds"] > 0
