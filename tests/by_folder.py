@@ -64,7 +64,7 @@ def folders(root: Path, only: Collection[Path] = (), without: Collection[Path] =
 
 def run(files: list[Path], options: list[str]) -> tuple[int, str]:
     """The exit code of pytest, and what it printed."""
-    command = [sys.executable, "-m", "pytest", *options, *map(str, files)]
+    command = [sys.executable, "-P", "-m", "pytest", *options, *map(str, files)]
     began = time.monotonic()
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     return done.returncode, f"{done.stdout}(in all {time.monotonic() - began:.0f} s)\n"
