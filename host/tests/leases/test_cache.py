@@ -5,12 +5,10 @@ from __future__ import annotations
 import gc
 import logging
 import pickle
-import sys
 import threading
 import tracemalloc
 import weakref
 from collections import Counter, OrderedDict
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -355,15 +353,6 @@ def test_key_may_use_the_cache_while_it_is_compared() -> None:
     assert not worker.is_alive()
     assert cache.get("nosy") == 1
     assert cache.statistics().items <= 2
-
-
-@pytest.fixture
-def _busy_switching() -> Iterator[None]:
-    """Threads change places far more often than by themselves, so that races have a chance."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    yield
-    sys.setswitchinterval(before)
 
 
 @pytest.mark.usefixtures("_busy_switching")

@@ -7,11 +7,10 @@ import logging
 import pickle
 import queue
 import signal
-import sys
 import threading
 import weakref
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, suppress
 from typing import Any, Final, Literal, TypeAlias
 
@@ -261,15 +260,6 @@ def test_gate_does_what_the_model_does() -> None:
 
 
 # --- many threads at once ---------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def _busy_switching() -> Iterator[None]:
-    """Threads change places far more often than by themselves, so that races have a chance."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    yield
-    sys.setswitchinterval(before)
 
 
 @pytest.mark.usefixtures("_busy_switching")

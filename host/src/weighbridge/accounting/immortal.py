@@ -16,7 +16,9 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from importlib.util import cache_from_source
 from types import CodeType, FunctionType, ModuleType
-from typing import Final
+from typing import Any, Final
+
+from .references import namespace_of, stored_in
 
 _HEADER_BYTES: Final = 16
 """https://peps.python.org/pep-0552"""
@@ -84,16 +86,16 @@ def _compiled(file: str) -> CodeType:
         return compile(stream.read(), file, "exec", dont_inherit=True)
 
 
-def _in_use(living: Iterable[object]) -> Iterator[str]:
+def _in_use(living: Iterable[Any]) -> Iterator[str]:
     """Texts in the code of functions, and the names in modules and classes."""
     for thing in living:
         kind = type(thing)
         if kind is FunctionType:
-            yield from _texts(thing.__code__)  # type: ignore[attr-defined]
+            yield from _texts(thing.__code__)
         elif issubclass(kind, ModuleType):
-            yield from _texts(tuple(ModuleType.__getattribute__(thing, "__dict__")))
+            yield from _texts(tuple(namespace_of(thing)))
         elif issubclass(kind, type):
-            yield from _texts(tuple(type.__dict__["__dict__"].__get__(thing)))
+            yield from _texts(tuple(stored_in(thing)))
 
 
 def _texts(thing: object) -> Iterator[str]:

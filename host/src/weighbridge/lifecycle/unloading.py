@@ -53,7 +53,7 @@ class Unloader:
 
         :raises UnloadTimeout: if somebody was still inside at the deadline; the plugin is active again then.
         """
-        importlib.import_module(_TIES)
+        importlib.import_module(_TIES, __package__)
         course, scales = Course(wish), Scales(self.memory, plugin)
         spaces = self._spaces(plugin)
         deactivate = self._drain(plugin, spaces, course)
@@ -236,7 +236,7 @@ class Unloader:
         self.moved(plugin, state, reason)
 
 
-_TIES: Final = f"{__name__.rpartition('.lifecycle')[0]}.reclaim.ties.catalogue"
+_TIES: Final = "..reclaim.ties.catalogue"
 """Big: only who unloads pays for it. It is imported before anything is weighed."""
 _LEAST_SECONDS: Final = 0.2
 """What a step may take in any case, though the deadline has passed: a plugin that is half unloaded is no use."""

@@ -29,6 +29,7 @@ from typing import Any, Final
 
 import attrs
 
+from ..accounting.references import stored_in
 from .names import CONTAINERS, SUSPENDED, name_of, namespace_of, referents, short
 from .threads import stack
 
@@ -420,7 +421,7 @@ def _slot(holder: Any, held: Any) -> str:
     if attribute := _attribute(namespace_of(holder), held):
         return attribute
     for cls in type.__dict__["__mro__"].__get__(type(holder)):
-        for name, slot in list(type.__dict__["__dict__"].__get__(cls).items()):
+        for name, slot in list(stored_in(cls).items()):
             if type(slot) is MemberDescriptorType or (type(slot) is GetSetDescriptorType and name in _SLOTS):
                 try:
                     if slot.__get__(holder) is held:

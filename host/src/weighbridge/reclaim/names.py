@@ -115,12 +115,12 @@ SUSPENDED: Final[Mapping[type, str]] = {
 }
 """Where each of them keeps its frame."""
 CONTAINERS: Final = frozenset({"dict", "list", "tuple", "set", "frozenset", "defaultdict", "OrderedDict", "deque"})
-_PLAIN: Final = frozenset({str, bytes, int, float, bool, type(None)})
+PLAIN: Final = frozenset({str, bytes, int, float, bool, type(None)})
 
 
 def short(key: object) -> str:
     """A key for people: never the repr of a strange object, which would run its code."""
-    if not is_any(type(key), _PLAIN):
+    if not is_any(type(key), PLAIN):
         return f"<{qualified(type(key))}>"
     text = repr(key)
     return text if len(text) <= _SHORT else text[: _SHORT - 3] + "..."

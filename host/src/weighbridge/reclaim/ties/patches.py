@@ -26,7 +26,7 @@ from ...accounting.modules import is_module
 from ...accounting.references import stored_in
 from ..belongings import LRU, Belongings
 from ..heap import gather
-from ..names import defined_in, is_any, name_of, namespace_of, qualified
+from ..names import PLAIN, defined_in, is_any, name_of, namespace_of, qualified
 from .importing import is_made_by_hand
 from .interpreter import HOOKS, LAST, PROMPTS, STREAMS
 from .mocks import mocked
@@ -38,7 +38,6 @@ _PLAIN: Final = frozenset({
     int, float, bool, str, bytes, type(None), dict, list, set, ModuleType, GetSetDescriptorType, MemberDescriptorType,
     MethodDescriptorType, WrapperDescriptorType, ClassMethodDescriptorType,
 })  # fmt: skip
-_DATA: Final = frozenset({int, float, bool, str, bytes, type(None)})
 _CODE: Final = frozenset({FunctionType, MethodType, staticmethod, classmethod, property, LRU, partial})
 _HANDLED: Final = frozenset({
     *(("sys", name) for name in (*HOOKS, *STREAMS, *PROMPTS, *LAST)),
@@ -170,7 +169,7 @@ class _Scan:
             if kind is FunctionType:
                 if value in functions:
                     found.append(value)
-            elif not (type(kind) is type and kind in _PLAIN) and self._is_mine(value, kind):
+            elif not is_any(kind, _PLAIN) and self._is_mine(value, kind):
                 found.append(value)
         return found
 
@@ -202,9 +201,9 @@ def _wraps(function: FunctionType) -> bool:
 
 
 def _is_data(values: tuple[Any, ...]) -> bool:
-    for value in values:
+    for value in values:  # no generator: that is slow while memory is traced
         kind = type(value)
-        if type(kind) is not type or kind not in _DATA:
+        if not is_any(kind, PLAIN):
             return False
     return True
 
