@@ -11,10 +11,12 @@ import sys
 import threading
 import tracemalloc
 import weakref
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import attrs
+import psutil
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -26,6 +28,7 @@ from weighbridge.leases.buffer_ceiling import BufferCeiling
 from weighbridge.leases.buffers import BufferPool, size_of_block
 
 KIB = 1024
+MIB = 1024 * KIB
 LENGTHS = st.one_of(st.sampled_from([0, 1, 1024, 1025, 4096, 4097, 8192, 8193]), st.integers(0, 12_000))
 MODEL_CEILING = 40_000
 MODEL_POOLED = 8192
@@ -48,6 +51,26 @@ def is_over(view: memoryview) -> bool:
     except ValueError:
         return True
     return False
+
+
+class Around:
+    """What a pool's process looks like to it; whoever is asked for room gets the number of bytes."""
+
+    def __init__(self, asked: Callable[[int], object] = lambda nbytes: None, occupied: int = -(1 << 40)) -> None:
+        self.asked = asked
+        self.occupied = occupied
+        self.owners: list[str | None] = []
+        self.handed_back = 0
+
+    def usage_bytes(self) -> int:
+        return self.occupied
+
+    def hand_back(self) -> None:
+        self.handed_back += 1
+
+    def make_room(self, nbytes: int, owner: str | None) -> None:
+        self.owners.append(owner)
+        self.asked(nbytes)
 
 
 class Loop:
@@ -160,6 +183,7 @@ class AgainstAModel(RuleBasedStateMachine):
         assert (closure.rented, closure.rented_bytes) == (len(self.held), self.used())
         assert closure.invalidated == len(views)
         assert (closure.kept, closure.kept_bytes) == (len(kept), sum(hold.cost for hold in kept))
+        assert sorted(map(len, self.pool.remaining())) == sorted(hold.cost for hold in kept)
         for view in views:
             with pytest.raises(ValueError, match="released"):
                 view[0:1]
@@ -426,7 +450,7 @@ def test_rent_past_the_ceiling_says_used_wanted_and_ceiling() -> None:
 def test_idle_blocks_go_before_anybody_is_asked() -> None:
     """Idle memory of every pool under the ceiling makes room first, without a collection."""
     asked: list[int] = []
-    ceiling = BufferCeiling(16 * KIB, make_room=asked.append)
+    ceiling = BufferCeiling(16 * KIB, Around(asked.append))
     first, second = BufferPool(ceiling), BufferPool(ceiling)
     first.rent(12 * KIB).release()
     with second.rent(8 * KIB):
@@ -437,7 +461,7 @@ def test_idle_blocks_go_before_anybody_is_asked() -> None:
 def test_garbage_is_collected_before_others_are_asked() -> None:
     """A buffer that only a ring of references holds makes room."""
     asked: list[int] = []
-    ceiling = BufferCeiling(16 * KIB, make_room=asked.append)
+    ceiling = BufferCeiling(16 * KIB, Around(asked.append))
     pool = BufferPool(ceiling)
     gc.collect()
     gc.disable()
@@ -459,16 +483,18 @@ def test_others_are_asked_last_and_what_they_return_is_used() -> None:
         asked.append(nbytes)
         held.pop().release()
 
-    pool = BufferPool(BufferCeiling(16 * KIB, make_room=make_room))
+    around = Around(make_room)
+    pool = BufferPool(BufferCeiling(16 * KIB, around), owner="lamp")
     held.append(pool.rent(12 * KIB))
     with pool.rent(8 * KIB):
         assert asked == [8 * KIB]
+    assert around.owners == ["lamp"]
 
 
 def test_what_can_never_fit_disturbs_nobody() -> None:
     """A buffer larger than the ceiling is refused without dropping, collecting or asking."""
     asked: list[int] = []
-    pool = BufferPool(BufferCeiling(16 * KIB, make_room=asked.append))
+    pool = BufferPool(BufferCeiling(16 * KIB, Around(asked.append)))
     pool.rent(4096).release()
     with pytest.raises(CeilingExceeded):
         pool.rent(17 * KIB)
@@ -476,13 +502,39 @@ def test_what_can_never_fit_disturbs_nobody() -> None:
 
 
 def test_process_without_room_refuses_what_the_account_would_allow() -> None:
-    """What the host says of the process counts, and a free block is lent all the same, for it costs nothing."""
-    room = [True]
-    pool = BufferPool(BufferCeiling(has_room=lambda nbytes: room[0]))
+    """What else the process occupies counts, and a free block is lent all the same, for it costs nothing."""
+    around = Around(occupied=0)
+    pool = BufferPool(BufferCeiling(64 * KIB, around))
     pool.rent(4096).release()
-    room[0] = False
-    with pool.rent(4096), pytest.raises(CeilingExceeded, match="the process has no room"):
+    around.occupied = 61 * KIB
+    with pool.rent(4096), pytest.raises(CeilingExceeded) as caught:
         pool.rent(4096)
+    error = caught.value
+    assert (error.used_bytes, error.wanted_bytes, error.ceiling_bytes) == (61 * KIB, 4096, 64 * KIB)
+    assert around.handed_back == 3
+
+
+def test_what_others_allocate_at_this_moment_counts() -> None:
+    """Two threads that both find room for one more do not both take it."""
+    around = Around(occupied=0)
+    ceiling = BufferCeiling(64 * KIB, around)
+    with ceiling.taken(40 * KIB):
+        with pytest.raises(CeilingExceeded), ceiling.taken(40 * KIB):
+            pass
+        with ceiling.taken(24 * KIB):
+            pass
+    around.occupied = 64 * KIB - 1
+    with ceiling.taken(0), pytest.raises(CeilingExceeded), ceiling.taken(2):
+        pass
+
+
+def test_a_new_block_is_occupied_at_once() -> None:
+    """Where the process counts, its pages are there before anybody writes to them: the next one who rents sees them."""
+    around = Around(occupied=0)
+    pool = BufferPool(BufferCeiling(256 * MIB, around), pool_max_array_bytes=0)
+    before = psutil.Process().memory_info().rss
+    with pool.rent(64 * MIB):
+        assert psutil.Process().memory_info().rss - before > 60 * MIB
 
 
 def test_error_of_make_room_reaches_the_renter_and_charges_nothing() -> None:
@@ -491,7 +543,7 @@ def test_error_of_make_room_reaches_the_renter_and_charges_nothing() -> None:
     def fail(nbytes: int) -> None:
         raise OSError("no answer")
 
-    pool = BufferPool(BufferCeiling(8 * KIB, make_room=fail))
+    pool = BufferPool(BufferCeiling(8 * KIB, Around(fail)))
     with pool.rent(8 * KIB), pytest.raises(OSError, match="no answer"):
         pool.rent(4096)
     assert pool.ceiling.trim(1 << 20) == 8 * KIB
@@ -701,7 +753,7 @@ def test_close_in_the_midst_of_renting_leaves_nothing_valid() -> None:
             thread.join()
         assert [thread.ended for thread in threads] == [True] * 4
         assert [view for view in views if not is_over(view)] == []
-        assert pool.ceiling.used_bytes == 0
+        assert (pool.ceiling.used_bytes, pool.held_bytes) == (0, 0)
 
 
 class Renter(threading.Thread):
@@ -816,10 +868,3 @@ def test_setting_of_a_pool_that_makes_no_sense_is_refused(settings: dict[str, An
     """The error names the setting."""
     with pytest.raises(ConfigurationError, match=name):
         BufferPool(**settings)
-
-
-@pytest.mark.parametrize("name", ["has_room", "make_room"])
-def test_function_of_a_ceiling_has_to_be_one(name: str) -> None:
-    """Something that cannot be called is refused before anything depends on it."""
-    with pytest.raises(ConfigurationError, match=name):
-        BufferCeiling(1, **{name: 5})  # type: ignore[arg-type]

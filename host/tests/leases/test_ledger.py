@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from weighbridge.leases.ledger import Lease, LeaseLedger, LedgerStatistics, Revocation
+from weighbridge.leases.ledger import Extent, Lease, LeaseLedger, LedgerStatistics, Revocation
 
 
 def raising(error: BaseException) -> Callable[[], None]:
@@ -242,3 +242,43 @@ def test_a_lease_that_eight_threads_release_comes_back_once() -> None:
     for thread in threads:
         thread.join()
     assert sorted(undone) == list(range(200))
+
+
+# --- leases that grow -------------------------------------------------------------------------------------------------
+
+
+def test_a_lease_may_stand_for_many_and_has_a_size() -> None:
+    """A pool of buffers is one lease; the books show how many it has lent, and their bytes, as they are now."""
+    ledger, lent = LeaseLedger(), [Extent(0, 0)]
+    ledger.lend("buffer", "lamp", lambda: None, extent=lambda: lent[0])
+    ledger.lend("cache", "lamp.cache", lambda: None, extent=lambda: Extent(1, 50))
+    ledger.lend("timer", "lamp.tick", lambda: None)
+    assert (ledger.statistics().held, ledger.nbytes) == ({"cache": 1, "timer": 1}, 50)
+    lent[0] = Extent(3, 3000)
+    assert (ledger.statistics().held, ledger.nbytes) == ({"buffer": 3, "cache": 1, "timer": 1}, 3050)
+    assert ledger.statistics().made == 3
+    assert ledger.revoke().revoked == {"buffer": 3, "cache": 1, "timer": 1}
+    assert ledger.nbytes == 0
+
+
+def test_a_finalizer_may_lease_while_the_books_are_read() -> None:
+    """The collector runs it in the thread that has the lock."""
+    ledger = LeaseLedger()
+
+    class Late:
+        def __init__(self) -> None:
+            self.itself = self
+
+        def __del__(self) -> None:
+            ledger.lend("timer", "late", lambda: None)
+
+    def read() -> Extent:
+        Late()
+        gc.collect()
+        return Extent(1, 1)
+
+    ledger.lend("cache", "lamp.cache", lambda: None, extent=read)
+    with ledger._lock:
+        assert ledger.nbytes == 1
+    assert ledger.statistics().held["cache"] == 1
+    assert ledger.revoke().revoked["cache"] == 1

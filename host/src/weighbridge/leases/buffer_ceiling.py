@@ -6,13 +6,14 @@ import gc
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final, Protocol
 
 import attrs
 from weighbridge_hookspecs import CeilingExceeded
 
-from .checks import can_be_called, whole_number
+from .checks import whole_number
 
 
 class Trimmed(Protocol):
@@ -20,6 +21,19 @@ class Trimmed(Protocol):
 
     def trim(self, nbytes: int) -> int:
         """Let go of idle memory until `nbytes` bytes are free; the bytes it let go of."""
+
+
+class Process(Protocol):
+    """What surrounds the buffers: their ceiling is then one for all that the process occupies."""
+
+    def usage_bytes(self) -> int:
+        """What it occupies now, buffers included."""
+
+    def hand_back(self) -> object:
+        """Give what the allocator of C keeps for later back to the system, or what was freed would still count."""
+
+    def make_room(self, nbytes: int, owner: str | None) -> object:
+        """Have others than `owner` release so many bytes. What it gives does not matter: room is measured again."""
 
 
 @attrs.frozen(kw_only=True)
@@ -35,7 +49,7 @@ class CeilingStatistics:
     collections: int
     """Collections of garbage that were made for room."""
     requests: int
-    """How often ``make_room`` was asked."""
+    """How often the process was asked to make room."""
     refusals: int
     """How often there was no room after all that."""
 
@@ -43,30 +57,23 @@ class CeilingStatistics:
 class BufferCeiling:
     """An account of bytes with a limit, for one pool or for many. Thread-safe.
 
-    Who finds no room waits for this, in order: idle buffers of every pool go, garbage is collected, `make_room` is
-    asked, and idle buffers go once more, since others may have returned theirs. What is used never exceeds the limit
-    at any moment, except after `resize` made it lower than what is rented.
+    Who finds no room waits for this, in order: idle buffers of every pool go, garbage is collected, the process is
+    asked to make room, and idle buffers go once more, since others may have returned theirs. What is used never exceeds
+    the limit at any moment, except after `resize` made it lower than what is rented. With `process`, neither does what
+    that occupies exceed it by a new buffer.
 
     :param ceiling_bytes: the limit, from 1 up; None for none.
-    :param has_room: whether the process can take so many bytes more, whatever this account says.
-    :param make_room: asks others to release so many bytes; its result does not matter, since room is measured again.
-        What either of them raises reaches who rents, and nothing was charged.
-    :raises ConfigurationError: if the limit is no whole number from 1 up, or a function cannot be called.
+    :param process: what it raises reaches who rents, and nothing was charged.
+    :raises ConfigurationError: if the limit is no whole number from 1 up.
     """
 
     def __init__(
         self,
         ceiling_bytes: int | None = None,
-        *,
-        has_room: Callable[[int], bool] | None = None,
-        make_room: Callable[[int], object] | None = None,
+        process: Process | None = None,
     ) -> None:
         self._ceiling = _limit(ceiling_bytes)
-        for name, function in (("has_room", has_room), ("make_room", make_room)):
-            if function is not None:
-                can_be_called(name, function)
-        self._has_room = has_room
-        self._make_room = make_room
+        self.process: Final = process
         self._pools: dict[int, weakref.ref[Trimmed]] = {}
         self.given: Final[deque[int]] = deque()
         """Bytes given back and not yet taken off. Finalizers append to it: they may run at any moment, in a thread that
@@ -74,6 +81,8 @@ class BufferCeiling:
         # The collector may run a finalizer that rents while the lock is held by the same thread.
         self._lock = threading.RLock()
         self._used = self._peak = 0
+        self._coming = 0
+        """Charged, and not occupied yet by the process: what several threads allocate at once counts for each other."""
         self._collections = self._requests = self._refusals = 0
 
     @property
@@ -106,21 +115,38 @@ class BufferCeiling:
         with self._lock:
             self._pools.pop(id(pool), None)
 
-    def take(self, nbytes: int) -> None:
-        """Put `nbytes` bytes on the account, after making room where there is none.
+    @contextmanager
+    def taken(self, nbytes: int, owner: str | None = None) -> Iterator[None]:
+        """Put `nbytes` bytes on the account, after making room where there is none; they are allocated in the block.
 
+        If that raises they are taken off again.
+
+        :param owner: who wants them. It is not asked for room: it may hold locks that it would wait for.
         :raises CeilingExceeded: if there is no room whatever is done.
         """
+        self._take(nbytes, owner)
+        try:
+            yield
+        except BaseException:
+            self.given.append(nbytes)
+            raise
+        finally:
+            with self._lock:
+                self._coming -= nbytes
+
+    def _take(self, nbytes: int, owner: str | None) -> None:
         if self._charge(nbytes):
             return
         if self._ceiling is None or nbytes <= self._ceiling:
-            for step in (self.trim, self._collect, self._ask):
+            for step in (self.trim, self._collect, lambda nbytes: self._ask(nbytes, owner)):
                 step(nbytes)
+                if self.process is not None:
+                    self.process.hand_back()
                 if self._charge(nbytes):
                     return
         with self._lock:
             self._refusals += 1
-            used = self._settle()
+            used = self._settle() if self.process is None else self.process.usage_bytes()
         raise _exceeded(nbytes, used, self._ceiling)
 
     def trim(self, nbytes: int) -> int:
@@ -160,15 +186,17 @@ class BufferCeiling:
         return self._used
 
     def _charge(self, nbytes: int) -> bool:
-        if self._has_room is not None and not self._has_room(nbytes):
-            return False
         with self._lock:
             used = self._settle() + nbytes
-            if self._ceiling is not None and used > self._ceiling:
+            if self._ceiling is not None and max(used, self._would_occupy(nbytes)) > self._ceiling:
                 return False
             self._used = used
+            self._coming += nbytes
             self._peak = max(self._peak, used)
             return True
+
+    def _would_occupy(self, nbytes: int) -> int:
+        return 0 if self.process is None else self.process.usage_bytes() + self._coming + nbytes
 
     def _collect(self, nbytes: int) -> None:
         """Buffers that were dropped in a ring of references come back; the collector may leave some of them idle."""
@@ -177,12 +205,12 @@ class BufferCeiling:
         gc.collect()
         self.trim(nbytes)
 
-    def _ask(self, nbytes: int) -> None:
-        if self._make_room is None:
+    def _ask(self, nbytes: int, owner: str | None) -> None:
+        if self.process is None:
             return
         with self._lock:
             self._requests += 1
-        self._make_room(nbytes)
+        self.process.make_room(nbytes, owner)
         self.trim(nbytes)
 
 
@@ -191,9 +219,8 @@ def _limit(ceiling_bytes: int | None) -> int | None:
 
 
 def _exceeded(nbytes: int, used: int, ceiling: int | None) -> CeilingExceeded:
-    limit = "the process has no room for more" if ceiling is None else f"the ceiling is {ceiling}"
     return CeilingExceeded(
-        f"no room for a buffer of {nbytes} bytes: {used} bytes are in use and {limit}",
+        f"no room for a buffer of {nbytes} bytes: {used} bytes are in use and the ceiling is {ceiling}",
         used_bytes=used,
         wanted_bytes=nbytes,
         ceiling_bytes=ceiling,

@@ -29,6 +29,7 @@ SMALLEST_POOLED: Final = 1025
 DEFAULT_POOL_MAX_ARRAY_BYTES: Final = 1024 * 1024
 _KNOWN_LENGTHS: Final = 1024
 _WIPE_BYTES: Final = 16 * 1024
+_PAGE_BYTES: Final = 4096
 
 
 @attrs.frozen(kw_only=True)
@@ -91,6 +92,7 @@ class BufferPool:
 
     :param ceiling: one that pools share; or bytes for a ceiling of its own; or None, for no limit.
     :param pool_max_array_bytes: the longest view that is pooled; 0 pools nothing.
+    :param owner: by which name the ceiling knows who rents, so that it asks others for room.
     :raises ConfigurationError: if a number is not whole, or too small.
     """
 
@@ -99,9 +101,11 @@ class BufferPool:
         ceiling: BufferCeiling | int | None = None,
         *,
         pool_max_array_bytes: int = DEFAULT_POOL_MAX_ARRAY_BYTES,
+        owner: str | None = None,
     ) -> None:
         self.pool_max_array_bytes: Final = whole_number("pool_max_array_bytes", pool_max_array_bytes, least=0)
         self.ceiling: Final = ceiling if isinstance(ceiling, BufferCeiling) else BufferCeiling(ceiling)
+        self.owner: Final = owner
         self._known: dict[int, _Way] = {}
         self._shelves: dict[int, _Shelf] = {}
         self._tally = _Tally(self.ceiling.given)
@@ -109,6 +113,7 @@ class BufferPool:
         self._lock = threading.RLock()
         self._closed = False
         self._made = self._made_bytes = 0
+        self._left: list[weakref.ref[_Block]] = []
         self.ceiling.join(self)
 
     def rent(self, nbytes: int, *, clear: bool = False) -> memoryview:
@@ -193,7 +198,8 @@ class BufferPool:
             self.ceiling.leave(self)
             before = self.statistics()
             shelves, self._shelves = self._shelves, {}
-            invalidated = sum(shelf.close(self._tally) for shelf in shelves.values()) + self._tally.end_plain_views()
+            invalidated = sum(shelf.close(self._tally, self._left) for shelf in shelves.values())
+            invalidated += self._tally.end_plain_views()
             lost = self._tally.settle()
             return BufferClosure(
                 rented=before.rented,
@@ -202,6 +208,18 @@ class BufferPool:
                 kept=self._made - lost.blocks,
                 kept_bytes=self._made_bytes - lost.nbytes,
             )
+
+    def remaining(self) -> list[bytearray]:
+        """After `close`: the blocks that are still in use, for whoever wants to know what holds them."""
+        with self._lock:
+            found = [reference() for reference in (*self._left, *self._tally.plain_blocks())]
+        return [block for block in found if block is not None]
+
+    @property
+    def held_bytes(self) -> int:
+        """Of all blocks, rented and idle; quicker than `statistics`."""
+        with self._lock:
+            return self._made_bytes - self._tally.settle().nbytes
 
     def statistics(self) -> BufferStatistics:
         """What it holds and did so far."""
@@ -263,12 +281,10 @@ class BufferPool:
         return shelf
 
     def _make(self, size: int, *, wipe: bool) -> _Block:
-        self.ceiling.take(size)
-        try:
+        with self.ceiling.taken(size, self.owner):
             block = self._allocate(size)
-        except BaseException:
-            self.ceiling.given.append(size)
-            raise
+            if self.ceiling.process is not None:
+                block[::_PAGE_BYTES] = bytes(-(-size // _PAGE_BYTES))  # or it would not be occupied before it is used
         block.wipe = wipe
         with self._lock:
             self._made += 1
@@ -307,7 +323,7 @@ def size_of_block(nbytes: int) -> int:
 class _Block(bytearray):
     """Memory that tells its tally when it goes, whichever way that comes about."""
 
-    __slots__ = ("rents", "tally", "view", "wipe")
+    __slots__ = ("__weakref__", "rents", "tally", "view", "wipe")
     rents: int
     tally: _Tally
     view: memoryview | None
@@ -352,7 +368,7 @@ class _Tally:
         self._given = given
         self._noted: deque[tuple[int, int]] = deque()
         self._lost = _Lost(0, 0, 0)
-        self._plain: dict[int, weakref.ref[memoryview]] = {}
+        self._plain: dict[int, tuple[weakref.ref[_Block], weakref.ref[memoryview]]] = {}
 
     def note(self, key: int, nbytes: int, rents: int) -> None:
         """Called by finalizers at any moment, so it takes no lock."""
@@ -368,13 +384,16 @@ class _Tally:
     def lend_plain(self, block: _Block) -> memoryview:
         """A view of a block that is on no shelf."""
         view = memoryview(block)
-        self._plain[id(block)] = weakref.ref(view)
+        self._plain[id(block)] = weakref.ref(block), weakref.ref(view)
         return view
 
     def end_plain_views(self) -> int:
         """End the views of blocks that are on no shelf; how many those were."""
-        views = [reference() for reference in self._plain.copy().values()]
-        return sum(_end(view) for view in views)
+        return sum(_end(view()) for _, view in self._plain.copy().values())
+
+    def plain_blocks(self) -> list[weakref.ref[_Block]]:
+        """The blocks that are on no shelf."""
+        return [block for block, _ in self._plain.copy().values()]
 
     def settle(self) -> _Lost:
         """All that has gone so far. Under the pool's lock."""
@@ -450,14 +469,19 @@ class _Shelf:
             del block
         return freed
 
-    def close(self, tally: _Tally) -> int:
-        """Let go of every block, and end its view; how many views were not ended before."""
+    def close(self, tally: _Tally, left: list[weakref.ref[_Block]]) -> int:
+        """Let go of every block, and end its view; how many views were not ended before.
+
+        :param left: where blocks are appended that are still in use after that.
+        """
         ended = 0
         while (block := self._oldest()) is not None:
             ended += _end(block.view)
             block.view = None
             tally.note_rents(block.rents - 1)
             block.rents = 1
+            if getrefcount(block) != _FREE:
+                left.append(weakref.ref(block))
         return ended
 
     def count(self) -> _Count:

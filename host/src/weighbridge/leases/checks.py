@@ -7,13 +7,13 @@ import threading
 from weighbridge_hookspecs import ConfigurationError
 
 
-def whole_number(name: str, value: object, *, least: int) -> int:
+def whole_number(name: str, value: object, *, least: int, step: str = "lease") -> int:
     """Give `value` back if it is a whole number from `least` up.
 
     :raises ConfigurationError: if it is not; the text names the setting.
     """
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ConfigurationError(f"{name} is {value!r}", step="lease", advice=f"Give a whole number from {least} up")
+        raise ConfigurationError(f"{name} is {value!r}", step=step, advice=f"Give a whole number from {least} up")
     return value
 
 
