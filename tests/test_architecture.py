@@ -32,6 +32,7 @@ ROOMS: Final = (
     "hooks",
     "containment",
     "fabricate",
+    "limits",
     "units",
 )
 PRINTS: Final = "cli"
