@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from weighbridge_hookspecs import Candidate, ConfigurationError
@@ -30,18 +31,23 @@ class IsolatedHost(Host):
     def _environment(self) -> Mapping[str, str]:
         return {}
 
-    def _look(self) -> Discovery:
-        if not self._allowed:
-            raise ConfigurationError(
-                "this host does not take what happens to be installed",
-                step="discover",
-                advice="Name what the test is about: weighbridge_host.allow('name'), or make it with temporary_plugin",
-            )
-        found = super()._look()
-        return Discovery(
-            candidates=tuple(one for one in found.candidates if one.name in self._allowed),
-            problems=tuple(one for one in found.problems if one.plugin in self._allowed),
+    def _search(self, group: str, path: Sequence[str] | None) -> Callable[[], Discovery]:
+        return partial(_look, self._allowed, super()._search(group, path))
+
+
+def _look(allowed: Collection[str], search: Callable[[], Discovery]) -> Discovery:
+    """What `search` finds of the plugins that are `allowed`."""
+    if not allowed:
+        raise ConfigurationError(
+            "this host does not take what happens to be installed",
+            step="discover",
+            advice="Name what the test is about: weighbridge_host.allow('name'), or make it with temporary_plugin",
         )
+    found = search()
+    return Discovery(
+        candidates=tuple(one for one in found.candidates if one.name in allowed),
+        problems=tuple(one for one in found.problems if one.plugin in allowed),
+    )
 
 
 class _NeverWeighed(Weights):

@@ -461,7 +461,7 @@ def test_an_unload_waits_for_a_call_that_began_before_the_dismissal(
 def test_an_unload_that_comes_first_takes_the_plugin(make: Callable[..., IsolatedHost]) -> None:
     """What was to be dismissed is gone then, and its next generation is not hit."""
     host = make({"good": GOOD, "bad": BAD})
-    with host._lock:  # the dismissal has to wait
+    with host._turn.lock:  # the dismissal has to wait
         fail(host)
         assert host.reload("bad").state == "active"
     settle()
@@ -474,7 +474,7 @@ def test_who_was_unloaded_meanwhile_is_not_dismissed(make: Callable[..., Isolate
     """It is gone, and stays where it is."""
     host, diary = make({"good": GOOD, "bad": BAD}), Diary("bad")
     host.register("diary", diary)
-    with host._lock:  # the dismissal has to wait
+    with host._turn.lock:  # the dismissal has to wait
         fail(host)
         host.unload("bad")
     settle()
