@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import sys
 import threading
+import weakref
 from typing import Any
 
 import pytest
@@ -146,6 +147,25 @@ def test_a_host_that_is_dropped_without_plugins_is_silent(temporary_plugin: Temp
 
     leave()
     assert gc.collect() >= 0  # a warning would be an error here
+
+
+@pytest.mark.parametrize("on_hook_error", ["raise", "contain"])
+def test_a_host_that_is_dropped_goes_without_the_collector(
+    temporary_plugin: TemporaryPlugin, on_hook_error: str
+) -> None:
+    """Nothing that it made refers to it."""
+    temporary_plugin("good", GOOD)
+    gc.disable()
+    try:
+        with IsolatedHost("1 GiB", on_hook_error=on_hook_error) as host:
+            host.allow("good")
+            host.load("good")
+            host.unload("good")
+        there = weakref.ref(host)
+        del host
+        assert there() is None
+    finally:
+        gc.enable()
 
 
 def test_what_the_application_registered_outlives_the_plugins(
