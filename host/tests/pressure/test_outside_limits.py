@@ -227,10 +227,11 @@ SHAPES: Final = [
         lowest=("/mnt/control groups\\here/with space/memory.max", 1234),
     ),
     Shape(
-        name="a group with colons in its name, and one whose controllers only begin like memory",
-        groups=("8:memoryless:/other", "4:memory:/a:b:c"),
-        mounts=(V1,),
+        name="a group with colons in its name, and hierarchies that are only named like memory",
+        groups=("4:memory:/a:b:c", "3:name=memory:/other", "2:memoryless:/other"),
+        mounts=(V1, "37 26 0:33 / /sys/fs/cgroup/named rw - cgroup cgroup rw,xattr,name=memory"),
         files={
+            "/sys/fs/cgroup/named/a:b:c/memory.limit_in_bytes": "1",
             f"{V1_POINT}/a:b:c/memory.limit_in_bytes": "4321",
             f"{V1_POINT}/other/memory.limit_in_bytes": "1",
         },
