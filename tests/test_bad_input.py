@@ -67,7 +67,7 @@ class Traces:
 
 
 def traces(host: Host) -> Traces:
-    statement, schedule = host.accounts(), host.statistics().schedule
+    statement, schedule = host.accounts(), host.statistics().services.schedule
     return Traces(
         modules=frozenset(name for name in sys.modules if name.partition(".")[0] not in sys.stdlib_module_names),
         finders=tuple(map(id, sys.meta_path)),

@@ -209,7 +209,7 @@ def test_a_step_that_fails_does_not_stop_the_next(
         "revoke: log 'weighbridge.plugins.sulking': RuntimeError: OSError: the pipe is broken",
     )
     assert (receipt.state, receipt.leases_revoked) == ("unloaded", {"timer": 1, "log": 1})
-    assert host.statistics().schedule.timers == 0
+    assert host.statistics().services.schedule.timers == 0
     assert logging.getLogger("weighbridge.plugins.sulking").handlers == []
 
 
@@ -389,7 +389,7 @@ def test_supervised_threads_and_timers_are_stopped(
     harbour.inside.wait()
     assert threading.active_count() > before
     assert host.unload("working").state == "unloaded"
-    schedule = host.statistics().schedule
+    schedule = host.statistics().services.schedule
     assert (harbour.log, schedule.threads, schedule.timers) == (["done"], 0, 0)
 
 

@@ -53,6 +53,20 @@ class Buffer(Protocol):
         """Give it back. Using a view afterwards is an error."""
 
 
+class ReadsInto(Protocol):
+    """A binary file: what ``open(path, "rb")`` and ``io.BytesIO`` give."""
+
+    def readinto(self, buffer: Any, /) -> int | None:
+        """Fill the buffer from its beginning; how many bytes it put there."""
+
+
+class ReceivesInto(Protocol):
+    """A connected socket."""
+
+    def recv_into(self, buffer: Any, nbytes: int, flags: int, /) -> int:
+        """Fill the buffer from its beginning; how many bytes it put there."""
+
+
 class Buffers(Protocol):
     """Pooled buffers for reading and writing."""
 
@@ -61,6 +75,25 @@ class Buffers(Protocol):
 
         :raises CeilingExceeded: if there is no room even after others released what they could.
         """
+
+    def read_into(self, file: ReadsInto, nbytes: int, *, clear: bool = False) -> AbstractContextManager[memoryview]:
+        """Read once from `file`, at most `nbytes` bytes, and lend the part that was filled; an empty one is the end.
+
+        :raises CeilingExceeded: as `rent` does.
+        """
+
+    def recv_into(
+        self, connection: ReceivesInto, nbytes: int, *, clear: bool = False
+    ) -> AbstractContextManager[memoryview]:
+        """Receive once from `connection`, at most `nbytes` bytes, and lend the part that was filled.
+
+        An empty one means that the other end has closed.
+
+        :raises CeilingExceeded: as `rent` does.
+        """
+
+    def trim(self, nbytes: int) -> int:
+        """Let go of idle buffers until `nbytes` bytes are free; the bytes that went."""
 
 
 class Cache(Protocol):

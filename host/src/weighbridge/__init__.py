@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from .host import Host
     from .lifecycle.report import HostStatistics, LoadReport, Outcome
     from .lifecycle.states import State
+    from .pressure.monitor import MemoryStatistics
+    from .pressure.settings import MemorySettings
     from .reclaim.receipt import Receipt, Survivor
     from .units import format_bytes, parse_bytes
 
@@ -29,6 +31,8 @@ __all__ = [
     "Host",
     "HostStatistics",
     "LoadReport",
+    "MemorySettings",
+    "MemoryStatistics",
     "Outcome",
     "Receipt",
     "State",
@@ -47,6 +51,8 @@ _HOMES = {
     "Host": "host",
     "HostStatistics": "lifecycle.report",
     "LoadReport": "lifecycle.report",
+    "MemorySettings": "pressure.settings",
+    "MemoryStatistics": "pressure.monitor",
     "Outcome": "lifecycle.report",
     "Receipt": "reclaim.receipt",
     "State": "lifecycle.states",

@@ -42,13 +42,17 @@ from .lifecycle.states import State
 from .lifecycle.treasurer import Treasurer
 from .lifecycle.turn import Turn
 from .lifecycle.unloading import Unloader
-from .pressure import Pressure
+from .lifecycle.watch import Watch, buffer_terms, ceiling_of
+from .pressure.relief import Relief
+from .pressure.settings import MemorySettings
 from .reclaim.receipt import Receipt, Verify
 from .reclaim.ties.tie import Cut
 from .units import format_bytes
 
 if TYPE_CHECKING:
     import pluggy
+
+    from .pressure.monitor import MemoryStatistics
 
 MeterName = Literal["process", "gate", "trace"]
 OnHookError = Literal["raise", "contain"]
@@ -77,6 +81,7 @@ class Host:
     :param store: the file for what plugins store, opened by the first of them; their journals are in the folder
         ``<store>.journals``. One process has it at a time. Without it neither is lent: where data goes is for the
         application to say.
+    :param memory: how the process is kept under its ceiling while it runs; by default it is not.
     :raises ConfigurationError: if a setting makes no sense.
     """
 
@@ -98,10 +103,12 @@ class Host:
         hook_error_limit: int = 5,
         hook_error_window_seconds: float = 60.0,
         store: str | os.PathLike[str] | None = None,
+        memory: MemorySettings | None = None,
     ) -> None:
         environment = self._environment()
         self.group: Final = group
-        self.ceiling_bytes: Final = checked.ceiling(environment.get("WEIGHBRIDGE_CEILING") or None, ceiling)
+        bounds = checked.memory(memory)
+        own = checked.ceiling(environment.get("WEIGHBRIDGE_CEILING") or None, ceiling)
         self.deadline_seconds: Final = deadline_seconds
         by_operator = checked.listed(environment.get("WEIGHBRIDGE_DISABLED_PLUGINS", ""))
         off = (*checked.names("disabled", disabled), *by_operator)
@@ -128,14 +135,16 @@ class Host:
 
         # what is measured, and what may still be taken
         books = ModuleBooks()
-        self._memory = memory = ProcessMemory()
+        self._memory = process = ProcessMemory()
         self._meter = make_meter(meter)
         self._bookkeeper = bookkeeper = Bookkeeper(hooks, books, self._meter, roster.plugins, roster.held)
-        self._treasurer = treasurer = Treasurer(self.ceiling_bytes, memory, bookkeeper, roster)
-        self._pressure = Pressure(hooks, memory, bookkeeper.held_bytes, treasurer.shortfall)
+        self._ceiling = in_force = ceiling_of(bounds, own)
+        self._treasurer = treasurer = Treasurer(in_force, process, bookkeeper, roster)
+        self._relief = relief = Relief(hooks, process.resident_bytes, bookkeeper.held_bytes, turn.lock)
 
         # what is lent
-        self._services = services = Services(store)
+        self._services = services = Services(store, buffer_terms(bounds, in_force, process, relief))
+        relief.give_back = services.trim_buffers
         self._capabilities = CapabilityRegistry()
 
         # in
@@ -144,14 +153,14 @@ class Host:
             Weights() if weights is None else weights,
             treasurer.budget,
             bookkeeper.held_bytes,
-            self._pressure.make_room,
+            lambda nbytes: relief.make_room("load", partial(treasurer.shortfall, nbytes)),
             policy_seconds,
         )
         loader = Loader(
             hooks,
             books,
             self._meter,
-            memory,
+            process,
             services,
             self._capabilities,
             {} if settings is None else settings,
@@ -166,11 +175,18 @@ class Host:
 
         # out
         neighbours = roster.neighbours
-        unloader = Unloader(hooks, books, memory, services, moved, neighbours, explain_seconds, stop_seconds=2.0)
+        unloader = Unloader(hooks, books, process, services, moved, neighbours, explain_seconds, stop_seconds=2.0)
         self._departures = Departures(turn, finder, roster, unloader, hooks, moved, deadline_seconds)
         faults = weakref.ref(self._faults)
         self._dismisser = dismisser = Dismisser(turn, roster, faults, hooks, services, moved, deadline_seconds)
         self._meter.open()
+
+        # who keeps watch
+        self._watch = (
+            Watch(bounds, in_force, process, relief, services, hooks, self._arrivals) if bounds.enabled else None
+        )
+        if self._watch is not None:
+            gatekeeper.pressure = self._watch.monitor.refusal
 
     # --- as an object -----------------------------------------------------------------------------------------------
 
@@ -183,10 +199,12 @@ class Host:
         self.close()
 
     def __repr__(self) -> str:
-        ceiling = format_bytes(self.ceiling_bytes) if self.ceiling_bytes else "none"
+        ceiling = format_bytes(self._ceiling.nbytes) if self._ceiling.nbytes else "none"
         return f"<Host group={self.group!r} ceiling={ceiling} loaded={len(self._roster.active())}>"
 
     def __del__(self) -> None:
+        if (watch := getattr(self, "_watch", None)) is not None:
+            watch.end()  # or its timer would go on for ever
         roster = getattr(self, "_roster", None)
         if roster is not None and (active := roster.active()):
             names = ", ".join(plugin.name for plugin in active)
@@ -272,6 +290,14 @@ class Host:
         return self._hooks.implemented(name)
 
     # --- admission --------------------------------------------------------------------------------------------------
+
+    @property
+    def ceiling_bytes(self) -> int | None:
+        """What the process may hold: by the application, or by a lower limit that the system sets; None for no limit.
+
+        Limits of the system count where `memory` is enabled, as they were at the last check.
+        """
+        return self._ceiling.nbytes
 
     def budget(self) -> Budget | None:
         """The budget now; None where no ceiling is set."""
@@ -368,6 +394,8 @@ class Host:
         """
         problems: list[WeighbridgeError] = []
         with self._turn.lock:
+            if self._watch is not None:
+                problems += self._watch.end()
             self._doorkeeper.forget_all()
             problems += self._departures.see_all_out("the host is closing")
             problems += self._services.close()
@@ -393,6 +421,16 @@ class Host:
         self._departures.look_unless_busy()
         return self._bookkeeper.statement(self._memory.resident_bytes(), self.budget())
 
+    def check_memory(self) -> MemoryStatistics | None:
+        """Look now where the process stands under its ceiling, instead of at the next check, and react to it.
+
+        None unless `memory` is enabled.
+        """
+        if self._watch is None:
+            return None
+        self._watch.monitor.check()
+        return self._watch.monitor.statistics()
+
     def statistics(self) -> HostStatistics:
         """What the host has done so far."""
         states = Counter(plugin.state.value for plugin in self._roster.plugins())
@@ -404,8 +442,9 @@ class Host:
             unloads=self._departures.unloads,
             stranded=states[State.STRANDED.value],
             hook_errors=self._faults.totals(),
-            schedule=self._services.scheduler.statistics(),
-            last_reaction=self._pressure.last,
+            services=self._services.statistics(),
+            reactions=self._relief.reactions,
+            memory=self._watch.monitor.statistics() if self._watch is not None else None,
         )
 
 

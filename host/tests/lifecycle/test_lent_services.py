@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import attrs
@@ -23,6 +24,7 @@ from weighbridge_hookspecs import (
     ServiceUnavailable,
 )
 
+from weighbridge import MemorySettings
 from weighbridge.isolation import IsolatedHost
 from weighbridge.leases.capabilities import CapabilityRegistry
 from weighbridge.leases.charges import Charges
@@ -74,6 +76,7 @@ LENT: dict[str, Callable[[HostContext], Any]] = {
     "journal": lambda context: context.journal(),
     "subscription": lambda context: context.bus.subscribe("news", print),
     "store": lambda context: context.store,
+    "buffer": lambda context: context.buffers.rent(4096),
 }
 SERVICES = sorted(LENT)
 RELEASED_EARLY = sorted(LENT.keys() - {"store"})
@@ -92,8 +95,10 @@ USES = {
     "thread": "context.spawn(lambda stop: stop.wait())",
     "timer": "context.every(3600, self.receive)",
     "charge": "context.charge(4096, 'arena')",
+    "buffer": "self.inside.enter_context(context.buffers.rent(4096))",
 }
 ROUNDS = 3
+BOUNDED = MemorySettings(ceiling_bytes=1 << 40, enabled=True, follow_limits=False)
 # each open journal has two descriptors, and a thousand of them more than a process usually may
 TIMES = {"journal": 100, "thread": 200}
 ONE_FOR_ALL = ("store", "messages")
@@ -133,7 +138,7 @@ def test_whoever_gives_nothing_back_leaves_nothing_behind(
     """A thousand leases and an unload, again and again: the receipt lists them, and the process grows by nothing."""
     times = TIMES.get(kind, 1000)
     temporary_plugin("hoarder", HOARDER.format(times=times, use=USES[kind]))
-    with IsolatedHost(store=tmp_path / "store.sqlite3") as host:
+    with IsolatedHost(store=tmp_path / "store.sqlite3", memory=BOUNDED) as host:
         host.allow("hoarder")
         # the application's own, so that threads of the bus are there before and after, and a queue that nobody empties
         deaf = threading.Event()
@@ -160,6 +165,7 @@ def _round(host: IsolatedHost, kind: str, times: int) -> dict[str, int]:
     statistics = host._services.bus().statistics()
     assert (statistics.subscriptions, statistics.pending) == (1, 0)
     assert host._services.vault().statistics().mapped_bytes == 0
+    assert host._services.buffers("probe").ceiling.used_bytes == 0
     return holdings()
 
 
@@ -190,6 +196,81 @@ def test_a_load_that_fails_gives_back_what_was_lent(tmp_path: Path, temporary_pl
         assert host._services.vault().statistics().secrets == 0
         assert host._services.bus().statistics().subscriptions == 0
     assert sys.modules["weighbridge.leases.store"].StoreFile is StoreFile
+
+
+@pytest.fixture
+def harbour(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The application's module, which the plugin finds."""
+    module: Any = ModuleType("harbour")
+    monkeypatch.setitem(sys.modules, "harbour", module)
+    return module
+
+
+KEEPER = """
+import harbour
+
+class Plugin:
+    def __init__(self, context):
+        view = context.buffers.rent({nbytes})
+        harbour.kept.append(view[1:3])
+        self.own = context.buffers.rent(4096)[:7]
+"""
+
+
+@pytest.mark.parametrize("nbytes", [4096, 2 << 20])
+@pytest.mark.parametrize("meter", ["gate", "trace", "process"])
+def test_a_buffer_that_somebody_still_uses_is_named(
+    meter: str, nbytes: int, temporary_plugin: TemporaryPlugin, harbour: Any
+) -> None:
+    """A slice in the application's hands keeps its block: the receipt says so, and looks again later."""
+    harbour.kept = []
+    temporary_plugin("keeper", KEEPER.format(nbytes=nbytes))
+    with IsolatedHost(meter=meter, memory=BOUNDED) as host:
+        host.allow("keeper")
+        account = host.load("keeper")
+        assert account.leases == {"log": 1, "buffer": 2}
+        assert (account.leased_bytes, account.native_bytes) == (nbytes + 4096, 0)
+        receipt = host.unload("keeper")
+        assert (receipt.state, receipt.leases_revoked) == ("stranded", {"log": 1, "buffer": 2})
+        (survivor,) = receipt.survivors
+        assert (survivor.kind, survivor.name) == ("buffer", f"of {nbytes} bytes")
+        assert survivor.chain == ("managedbuffer", "memoryview", "harbour.kept[0]", "module harbour")
+        assert host.account("keeper").held_bytes >= nbytes
+        harbour.kept.clear()
+        assert host.look_again() == ("keeper",)
+
+
+BORROWER = """
+class Plugin:
+    def __init__(self, context):
+        self.context = context
+        self.cache = context.cache(100, 1 << 30)
+        self.views = [context.buffers.rent(1 << 20)]
+        self.cache.put("load", bytes(1 << 20), nbytes=1 << 20)
+        context.secret(bytes(100))
+"""
+
+
+def test_what_is_leased_is_on_the_account_once(temporary_plugin: TemporaryPlugin) -> None:
+    """What was rented during the load was weighed with it; what is rented later is added, and returned ones go."""
+    temporary_plugin("borrower", BORROWER)
+    with IsolatedHost(memory=BOUNDED) as host:
+        host.allow("borrower")
+        account = host.load("borrower")
+        plugin: Any = host._roster["borrower"].thing
+        size = 1 << 20
+        assert account.leased_bytes == 2 * size
+        assert account.charges == {"secrets": 100}
+        assert 2 * size < account.held_bytes < 2 * size + 100_000
+        plugin.views.append(plugin.context.buffers.rent(size))
+        plugin.cache.put("later", bytes(size), nbytes=size)
+        assert host.account("borrower").held_bytes == account.held_bytes + 2 * size
+        plugin.cache.clear()
+        plugin.views.clear()
+        plugin.context.buffers.trim(1 << 30)
+        assert host.account("borrower").leased_bytes == 0
+        assert 0 < host.account("borrower").held_bytes == account.held_bytes - 2 * size
+        del plugin
 
 
 BUSY = """
@@ -231,7 +312,7 @@ def test_a_receiver_at_work_is_no_call_under_way(
 def test_what_is_released_early_leaves_the_ledger(desk: Desk, kind: str) -> None:
     """So that the ledger does not grow with a plugin that tidies up; releasing twice does nothing."""
     context = desk.context()
-    LENT[kind](context)
+    first = LENT[kind](context)
     before = desk.held()
     if kind == "journal":
         with pytest.raises(LeaseError, match="another journal has"):
@@ -243,6 +324,7 @@ def test_what_is_released_early_leaves_the_ledger(desk: Desk, kind: str) -> None
     taken.release()
     taken.release()
     assert desk.held() == before
+    del first
 
 
 @pytest.mark.parametrize("kind", SERVICES)
@@ -259,7 +341,7 @@ def test_handles_that_were_kept_are_closed(desk: Desk) -> None:
     """What a plugin hid somewhere before its unload is of no use afterwards."""
     context = desk.context()
     kept = {kind: lend(context) for kind, lend in LENT.items()}
-    bus = context.bus
+    bus, buffers = context.bus, context.buffers
     assert desk.ledgers["lamp"].revoke().failures == ()
     uses: dict[str, Callable[[], object]] = {
         "cache": lambda: kept["cache"].put("a", b"", nbytes=0),
@@ -267,6 +349,7 @@ def test_handles_that_were_kept_are_closed(desk: Desk) -> None:
         "secret": lambda: kept["secret"].view().__enter__(),
         "journal": lambda: kept["journal"].append(b"record"),
         "store": lambda: kept["store"].get("a"),
+        "rent": lambda: buffers.rent(4096),
         "publish": lambda: bus.publish("news", 1),
         "subscribe": lambda: bus.subscribe("news", print),
         "context": lambda: context.store.get("a"),
@@ -275,6 +358,8 @@ def test_handles_that_were_kept_are_closed(desk: Desk) -> None:
         with pytest.raises(LeaseError):
             use()
         assert desk.held() == {}, name
+    with pytest.raises(ValueError, match="released"):
+        kept["buffer"][0]
 
 
 def test_store_is_one_handle_in_a_namespace_of_the_plugin(desk: Desk) -> None:
@@ -433,4 +518,4 @@ print(sorted(heavy), sorted(name.rpartition(".")[2] for name in ours))
 """
     command = [sys.executable, "-P", "-c", program]
     output = subprocess.run(command, stdout=subprocess.PIPE, check=True, encoding="ascii").stdout
-    assert output == "[] ['capabilities', 'charges', 'ledger', 'schedule']\n"
+    assert output == "[] ['capabilities', 'charges', 'checks', 'ledger', 'schedule']\n"

@@ -9,7 +9,7 @@ from typing import Any
 
 import attrs
 import pytest
-from weighbridge_hookspecs import BudgetView, ContextClosed, ServiceUnavailable
+from weighbridge_hookspecs import BudgetView, ContextClosed
 
 from weighbridge.leases.capabilities import CapabilityRegistry
 from weighbridge.leases.charges import Charges
@@ -100,15 +100,6 @@ def test_what_has_no_weak_references_cannot_be_tracked(desk: Desk) -> None:
         desk.context().track([1, 2, 3])
     assert str(caught.value) == (
         "lamp: a list cannot be tracked, for it has no weak references; track the object that owns it"
-    )
-
-
-def test_a_service_that_is_not_lent_says_so(desk: Desk) -> None:
-    """With what there is instead, rather than an AttributeError."""
-    with pytest.raises(ServiceUnavailable) as caught:
-        _ = desk.context().buffers
-    assert str(caught.value) == (
-        "lamp: this host lends no 'buffers'. Take memory of your own, and put it on the account with charge"
     )
 
 

@@ -12,7 +12,8 @@ class LoadWeighing:
     """What was measured while one plugin was imported, constructed and activated."""
 
     traced_bytes: int | None
-    """All bytes that Python allocated and still held at the end, modules of the standard library included."""
+    """All bytes that Python allocated and still held at the end, modules of the standard library included; those of
+    modules that the host imported for itself meanwhile are not."""
     blocks: int
     resident_bytes: int
     import_seconds: float
@@ -41,8 +42,11 @@ class Account:
     native_bytes: int | None
     """Memory that Python cannot see: charges and what the plugin reports; None if its report failed."""
     charges: Mapping[str, int]
+    leased_bytes: int
+    """Of buffers, rented and idle, and of what is in caches, as the plugin weighed it."""
     held_bytes: int
-    """``live_bytes`` if known, else ``traced_bytes``, else all that its load took, plus ``native_bytes``."""
+    """``native_bytes``, and ``live_bytes`` if known, else what its load took, ``traced_bytes`` or all of it where nothing
+    was traced, and what it leases since."""
     live_bytes: int | None
     """Python memory now, by traceback; None unless the meter is ``trace``."""
     peak_bytes: int

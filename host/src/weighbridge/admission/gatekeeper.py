@@ -32,14 +32,16 @@ class Gatekeeper:
     :ivar budget: reads the budget now; None where no ceiling is set.
     :ivar held: bytes on the account of each loaded plugin, for the advice.
     :ivar make_room: tries to bring about that many bytes of headroom.
+    :ivar pressure: why nobody may come in now, in words, whatever the budget says; None if somebody may.
     """
 
     hooks: Hooks
     weights: Weights
     budget: Callable[[], Budget | None]
     held: Callable[[], Mapping[str, int]]
-    make_room: Callable[[int], None]
+    make_room: Callable[[int], object]
     policy_seconds: float = 10.0
+    pressure: Callable[[], str | None] = lambda: None
 
     def request(self, candidate: Candidate, *, priority: int, defer: bool, dry_run: bool) -> AdmissionRequest:
         """The final request: estimated, and adjusted by whoever wants to.
@@ -68,6 +70,8 @@ class Gatekeeper:
         if not isinstance(verdict, Admitted) and not request.dry_run:
             self.make_room(request.needs_bytes)
             verdict = self._weigh(request, self.budget())
+        if isinstance(verdict, Admitted) and (reason := self.pressure()) is not None:
+            verdict = self._turn_away(request, reason)
         if isinstance(verdict, Refused):
             return verdict
         policies = self.hooks.admit(request, timeout_seconds=self.policy_seconds)
@@ -92,6 +96,16 @@ class Gatekeeper:
             needs_bytes=request.needs_bytes,
             headroom_bytes=budget.headroom_bytes,
             advice=self._advice(request.needs_bytes, budget),
+        )
+
+    def _turn_away(self, request: AdmissionRequest, reason: str) -> Verdict:
+        if request.defer:
+            return Deferred(reason=reason)
+        return Refused(
+            reason=reason,
+            needs_bytes=request.needs_bytes,
+            headroom_bytes=request.headroom_bytes,
+            advice="Unload what holds the most, raise the ceiling, or defer the load until the pressure is over",
         )
 
     def _advice(self, needs_bytes: int, budget: Budget) -> str:

@@ -16,10 +16,11 @@ import weakref
 from collections import deque
 from collections.abc import Callable
 from sys import getrefcount
-from typing import Any, Final, Protocol, TypeAlias
+from typing import Final, TypeAlias
 
 import attrs
 from weighbridge_hookspecs import ContextClosed
+from weighbridge_hookspecs.services import ReadsInto, ReceivesInto
 
 from .buffer_ceiling import BufferCeiling
 from .checks import whole_number
@@ -66,20 +67,6 @@ class BufferClosure:
     kept: int
     """Blocks that are still in use: by a slice of a view, an array made of one, a read under way. They go with it."""
     kept_bytes: int
-
-
-class ReadsInto(Protocol):
-    """A binary file: what ``open(path, "rb")`` and ``io.BytesIO`` give."""
-
-    def readinto(self, buffer: Any, /) -> int | None:
-        """Fill the buffer from its beginning; how many bytes it put there."""
-
-
-class ReceivesInto(Protocol):
-    """A connected socket."""
-
-    def recv_into(self, buffer: Any, nbytes: int, flags: int, /) -> int:
-        """Fill the buffer from its beginning; how many bytes it put there."""
 
 
 class BufferPool:

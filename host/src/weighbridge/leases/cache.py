@@ -85,6 +85,11 @@ class BoundedCache:
         self._hits = self._misses = self._puts = 0
         self._evictions = self._rejected = self._replaced = self._removed = self._failures = 0
 
+    @property
+    def held_bytes(self) -> int:
+        """Sum of the weights that were given for what is kept; quicker than `statistics`."""
+        return self._bytes
+
     def __len__(self) -> int:
         with self._lock:
             return len(self._order)

@@ -35,7 +35,7 @@ class Lease:
     ) -> None:
         self.kind: Final = kind
         self.label: Final = label
-        self.extent: Final = extent
+        self.extent = extent
         self._undo: Callable[[], object] | None = undo
         self._forget = forget
 
@@ -49,7 +49,7 @@ class Lease:
 
     def release(self) -> None:
         """Give it back; what the undo raises reaches the caller, and the lease is over all the same."""
-        undo, self._undo = self._undo, None
+        undo, self._undo, self.extent = self._undo, None, None  # either may hold what holds the lease
         self._forget(self)
         if undo is not None:
             undo()

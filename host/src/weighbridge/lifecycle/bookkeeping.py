@@ -79,7 +79,8 @@ class Bookkeeper:
         reported = plugin.reported_bytes if dismissed else self.hooks.report_memory(plugin.name)
         plugin.reported_bytes = reported or 0
         native = None if reported is None else plugin.charges.total_bytes + reported
-        python = next(figure for figure in (live, own, plugin.weighed_bytes) if figure is not None)
+        loaded = (plugin.weighed_bytes if own is None else own) + plugin.leased_since_bytes
+        python = loaded if live is None else live
         held = plugin.stranded_bytes if plugin.state is State.STRANDED else python + (native or 0)
         plugin.peak_bytes = max(plugin.peak_bytes, held)
         manifest = plugin.candidate.manifest
@@ -96,6 +97,7 @@ class Bookkeeper:
             modules=split.modules,
             native_bytes=native,
             charges=plugin.charges.by_label(),
+            leased_bytes=plugin.leases.nbytes,
             held_bytes=held,
             live_bytes=live,
             peak_bytes=plugin.peak_bytes,

@@ -20,19 +20,19 @@ from weighbridge_hookspecs import (
     Journal,
     Lease,
     Secret,
-    ServiceUnavailable,
     StopToken,
     Store,
 )
 
 from ..leases.capabilities import CapabilityRegistry, OwnedCapabilities
 from ..leases.charges import Charges
-from ..leases.ledger import LeaseLedger
+from ..leases.ledger import Extent, LeaseLedger
 from ..reclaim.watch import Watched, watch
 from .services import Services
 from .words import in_words
 
 if TYPE_CHECKING:
+    from ..leases.buffers import BufferPool
     from ..leases.bus import OwnedBus
     from ..leases.store import NamespaceStore
 
@@ -66,6 +66,7 @@ class HostContext:
         self.settings: Final = settings
         self._capabilities = OwnedCapabilities(capabilities, name, self._lend)
         self._lock = threading.RLock()  # a finalizer that the collector runs may ask for a service as well
+        self._buffers: BufferPool | None = None
         self._bus: OwnedBus | None = None
         self._store: NamespaceStore | None = None
 
@@ -120,6 +121,19 @@ class HostContext:
         return self._lend("thread", label, self._scheduler.spawn(run, name=label))
 
     @property
+    def buffers(self) -> Buffers:
+        """The plugin's own pool of buffers; the same at every access."""
+        with self._lock:
+            if self._buffers is None:
+                from .lent_buffers import extent, take_back
+
+                self._check_open("pool of buffers")
+                pool = self._services.buffers(self._name)
+                self._lend("buffer", self._name, partial(take_back, pool, self._tracked), partial(extent, pool))
+                self._buffers = pool
+            return self._buffers
+
+    @property
     def store(self) -> Store:
         """The plugin's namespace in the store of the host; the same handle at every access."""
         with self._lock:
@@ -147,7 +161,7 @@ class HostContext:
         from .lent import LentCache
 
         cache = LentCache(max_items, max_bytes, on_evict)
-        cache.lease = self._lend("cache", f"{self._name}.cache", partial(BoundedCache.close, cache))
+        cache.lease = self._lend("cache", f"{self._name}.cache", partial(BoundedCache.close, cache), cache.extent)
         return cache
 
     def gate(self, limit: int, *, max_waiting: int | None = None, reserve: float = 0.0) -> Gate:
@@ -161,11 +175,12 @@ class HostContext:
 
     def secret(self, content: bytes) -> Secret:
         """Keep `content` in the vault of the host until it is released."""
-        from .lent import LentSecret
+        from .lent import LentSecret, wipe
 
         self._check_open("secret")
         secret = self._services.vault().keep(content)
-        return LentSecret(secret, self._lend("secret", f"{self._name}.secret", secret.release))
+        self._charges.add("secrets", secret.nbytes)
+        return LentSecret(secret, self._lend("secret", f"{self._name}.secret", partial(wipe, secret, self._charges)))
 
     def journal(
         self, name: str = "journal", *, max_bytes: int | None = None, at_cap: Literal["reject", "block"] = "reject"
@@ -180,16 +195,6 @@ class HostContext:
         journal.lease = self._lend("journal", f"{self._name}.{name}", partial(Journal.close, journal))
         return journal
 
-    @property
-    def buffers(self) -> Buffers:
-        """Not lent yet."""
-        raise ServiceUnavailable(
-            "this host lends no 'buffers'",
-            plugin=self._name,
-            step="lease",
-            advice="Take memory of your own, and put it on the account with charge",
-        )
-
     # --- inside -----------------------------------------------------------------------------------------------------
 
     def _check_open(self, kind: str) -> None:
@@ -200,9 +205,11 @@ class HostContext:
         if self._leases.is_closed:
             raise self._closed(kind, self._name)
 
-    def _lend(self, kind: str, label: str, undo: Callable[[], object]) -> Lease:
+    def _lend(
+        self, kind: str, label: str, undo: Callable[[], object], extent: Callable[[], Extent] | None = None
+    ) -> Lease:
         try:
-            return self._leases.lend(kind, label, undo)
+            return self._leases.lend(kind, label, undo, extent=extent)
         except RuntimeError:
             pass
         raise self._closed(kind, label)

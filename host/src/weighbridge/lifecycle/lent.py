@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, NoReturn
 from weighbridge_hookspecs import Lease
 
 from ..leases.cache import BoundedCache
+from ..leases.charges import Charges
 from ..leases.gate import ConcurrencyGate
+from ..leases.ledger import Extent
 
 if TYPE_CHECKING:
     from ..leases.secret import Secret
@@ -21,6 +23,10 @@ class LentCache(BoundedCache):
     """A cache that is on a ledger."""
 
     lease: Lease | None = None
+
+    def extent(self) -> Extent:
+        """One cache, and the bytes of what is in it."""
+        return Extent(1, self.held_bytes)
 
     def close(self) -> None:
         """Drop every entry, and give the cache back. Closing twice does nothing."""
@@ -41,6 +47,12 @@ class LentGate(ConcurrencyGate):
             self.lease.release()
 
     release = close
+
+
+def wipe(secret: Secret, charges: Charges) -> None:
+    """Wipe a secret, and take it off the account, whatever comes of the one or the other."""
+    charges.add("secrets", -secret.nbytes)
+    secret.release()
 
 
 class LentSecret:

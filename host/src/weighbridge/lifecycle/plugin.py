@@ -32,6 +32,7 @@ class Plugin:
     weighing: LoadWeighing | None = None
     weighed_bytes: int = 0
     """All that its load took: traced, or resident where nothing was traced."""
+    leased_at_load_bytes: int = 0
     estimate_bytes: int = 0
     load_number: int = 0
     """Its place in the order in which plugins were loaded."""
@@ -103,14 +104,21 @@ class Plugin:
 
     @property
     def held_bytes(self) -> int:
-        """What counts against its promise: all that its load took, and native memory by charges and the last report."""
-        return self.weighed_bytes + self.charges.total_bytes + self.reported_bytes
+        """What counts against its promise: all that its load took, what it leases, and native memory by charges and
+        the last report."""
+        return self.weighed_bytes + self.leased_since_bytes + self.charges.total_bytes + self.reported_bytes
+
+    @property
+    def leased_since_bytes(self) -> int:
+        """What it leases beyond what it did at the end of its load, which was weighed with the rest; may be below 0."""
+        return self.leases.nbytes - self.leased_at_load_bytes
 
     def weigh(self, weighing: LoadWeighing) -> None:
         """Take over what was measured at its load."""
         self.weighing = weighing
         traced = weighing.traced_bytes
         self.weighed_bytes = max(0, weighing.resident_bytes) if traced is None else traced
+        self.leased_at_load_bytes = self.leases.nbytes
 
     def move(self, state: State, reason: str = "", *, retryable: bool = True) -> State:
         """Go on to `state`; the state before.
@@ -132,7 +140,7 @@ class Plugin:
         self.thing = self.weighing = self.scalable = None
         self.leases, self.charges, self.tracked = LeaseLedger(), Charges(), []
         self.traced_since_load = False
-        self.weighed_bytes = self.peak_bytes = self.reported_bytes = 0
+        self.weighed_bytes = self.leased_at_load_bytes = self.peak_bytes = self.reported_bytes = 0
 
     @property
     def is_left_behind(self) -> bool:

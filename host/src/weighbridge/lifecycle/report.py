@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import attrs
 
-from ..leases.schedule import ScheduleStatistics
-from ..pressure import Reaction
+from ..pressure.relief import Reaction
+from .services import ServiceStatistics
+
+if TYPE_CHECKING:
+    from ..pressure.monitor import MemoryStatistics
 
 
 @attrs.frozen(kw_only=True)
@@ -45,5 +49,13 @@ class HostStatistics:
     stranded: int
     hook_errors: Mapping[str, int]
     """Contained faults in hook calls, by plugin."""
-    schedule: ScheduleStatistics
-    last_reaction: Reaction | None
+    services: ServiceStatistics
+    reactions: tuple[Reaction, ...]
+    """The last attempts to make room, whatever for; the latest is at the end."""
+    memory: MemoryStatistics | None
+    """None: nobody keeps the process under its ceiling."""
+
+    @property
+    def last_reaction(self) -> Reaction | None:
+        """The latest attempt to make room."""
+        return self.reactions[-1] if self.reactions else None

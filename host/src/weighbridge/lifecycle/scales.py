@@ -65,14 +65,20 @@ class Scales:
         return reclaimed / self.expected_bytes if reclaimed is not None and self.expected_bytes else None
 
     def left_bytes(self, course: Course) -> int:
-        """What stays on the account of a plugin that is stranded."""
+        """What stays on the account of a plugin that is stranded: buffers that are still in use, and Python's memory.
+
+        Where both were measured they may be the same bytes, so it is the more of the two.
+        """
         if self.expected_bytes is None:
             return self.held_bytes
+        alive = course.alive()
+        buffers = sum(len(block) for one in alive if one.kind == "buffer" and (block := one.reference()) is not None)
         if self.reclaimed_bytes is not None:
-            return max(0, self.expected_bytes - self.reclaimed_bytes)
+            return max(buffers, self.expected_bytes - self.reclaimed_bytes)
         stuck = course.departure.stuck_bytes
-        # where nothing traces, all of it may be left, unless nothing but modules that cannot go is
-        return self.expected_bytes if course.alive() or stuck is None else stuck
+        others = any(one.kind != "buffer" for one in alive)
+        # where nothing traces, all of it may be left, unless nothing but buffers and modules that cannot go is
+        return max(buffers, self.expected_bytes if others or stuck is None else stuck)
 
 
 def _living() -> Iterator[object]:

@@ -4,24 +4,48 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+import attrs
 from weighbridge_hookspecs import ConfigurationError, LeaseError, ServiceUnavailable
 
 from ..leases.schedule import Scheduler
 from .words import in_words
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from ..leases.buffer_ceiling import BufferCeiling, CeilingStatistics, Process
+    from ..leases.buffers import BufferPool
+    from ..leases.bus import BusStatistics, MessageBus
+    from ..leases.schedule import ScheduleStatistics
+    from ..leases.secret import SecretStatistics, SecretVault
+    from ..leases.store import StoreFile, StoreFileStatistics
 
-    from ..leases.bus import MessageBus
-    from ..leases.secret import SecretVault
-    from ..leases.store import StoreFile
+
+@attrs.frozen(kw_only=True)
+class BufferTerms:
+    """On which terms buffers are lent. As they are by default, each is allocated plainly and without a limit."""
+
+    pool_max_array_bytes: int = 0
+    ceiling: Callable[[], int | None] = lambda: None
+    process: Process | None = None
+
+
+@attrs.frozen(kw_only=True)
+class ServiceStatistics:
+    """What is lent from now; None: nobody has asked for it yet."""
+
+    schedule: ScheduleStatistics
+    buffers: CeilingStatistics | None
+    """Of all plugins together."""
+    bus: BusStatistics | None
+    secrets: SecretStatistics | None
+    store: StoreFileStatistics | None
 
 
 class Services:
-    """One scheduler, one bus, one vault of secrets and one store. Thread-safe.
+    """One scheduler, one bus, one vault of secrets, one store and one account of buffers. Thread-safe.
 
     The modules behind them bring sqlite3, mmap and ctypes along, so they are imported on first use. After `close` the
     next use makes new ones, as the host, too, may be used again.
@@ -31,11 +55,13 @@ class Services:
     :raises ConfigurationError: if `store` is no path.
     """
 
-    def __init__(self, store: str | os.PathLike[str] | None = None) -> None:
+    def __init__(self, store: str | os.PathLike[str] | None = None, terms: BufferTerms | None = None) -> None:
         self.scheduler: Final = Scheduler()
         self._path = None if store is None else _checked(store)
+        self._terms = BufferTerms() if terms is None else terms
         # The collector may run a finalizer of a plugin, which asks for a service, while its thread makes one.
         self._lock = threading.RLock()
+        self._ceiling: BufferCeiling | None = None
         self._bus: MessageBus | None = None
         self._vault: SecretVault | None = None
         self._store: StoreFile | None = None
@@ -45,6 +71,26 @@ class Services:
         with self._lock:
             bus = self._bus
         return self.scheduler.thread_idents() | (bus.thread_idents() if bus is not None else frozenset())
+
+    def buffers(self, plugin: str) -> BufferPool:
+        """A new pool for one plugin; all of them have one ceiling."""
+        from ..leases.buffer_ceiling import BufferCeiling
+        from ..leases.buffers import BufferPool
+
+        terms = self._terms
+        with self._lock:
+            if self._ceiling is None:
+                self._ceiling = BufferCeiling(terms.ceiling(), terms.process)
+        return BufferPool(self._ceiling, pool_max_array_bytes=terms.pool_max_array_bytes, owner=plugin)
+
+    def trim_buffers(self, nbytes: int) -> int:
+        """Let go of idle buffers until `nbytes` bytes are free; the bytes that went."""
+        return self._ceiling.trim(nbytes) if self._ceiling is not None else 0
+
+    def resize_buffers(self, ceiling_bytes: int) -> None:
+        """Take another ceiling for buffers."""
+        if self._ceiling is not None:
+            self._ceiling.resize(ceiling_bytes)
 
     def bus(self) -> MessageBus:
         """The bus of this host."""
@@ -95,6 +141,18 @@ class Services:
                 advice="Give a text that is not empty",
             )
         return Path(f"{path}.journals", _segment(plugin), _segment(name))
+
+    def statistics(self) -> ServiceStatistics:
+        """What is lent now."""
+        with self._lock:
+            ceiling, bus, vault, store = self._ceiling, self._bus, self._vault, self._store
+        return ServiceStatistics(
+            schedule=self.scheduler.statistics(),
+            buffers=ceiling.statistics() if ceiling is not None else None,
+            bus=bus.statistics() if bus is not None else None,
+            secrets=vault.statistics() if vault is not None else None,
+            store=store.statistics() if store is not None else None,
+        )
 
     def close(self) -> list[LeaseError]:
         """End them all, whoever still uses them; what went wrong on the way."""

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from weighbridge_hookspecs import ConfigurationError
 
+from ..pressure.settings import MemorySettings
 from ..units import parse_bytes
 
 
@@ -27,6 +28,20 @@ def ceiling(by_operator: str | None, given: int | str | None) -> int | None:
     if problem:
         raise ConfigurationError(f"the ceiling makes no sense: {problem}", step="configure")
     return size
+
+
+def memory(given: MemorySettings | None) -> MemorySettings:
+    """How the process is kept within bounds; by default it is not.
+
+    :raises ConfigurationError: if it is something else.
+    """
+    if given is not None and not isinstance(given, MemorySettings):
+        raise ConfigurationError(
+            f"memory makes no sense: {given!r}",
+            step="configure",
+            advice="Give weighbridge.MemorySettings(enabled=True)",
+        )
+    return MemorySettings() if given is None else given
 
 
 def choice(setting: str, given: str, legal: tuple[str, ...]) -> str:

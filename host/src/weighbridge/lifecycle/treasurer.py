@@ -7,28 +7,27 @@ from weighbridge_hookspecs import BudgetView
 
 from ..accounting.process import ProcessMemory
 from ..admission.budget import Budget
+from ..pressure.ceiling import Ceiling
 from .bookkeeping import Bookkeeper
 from .roster import Roster
 
 
 @attrs.define(eq=False)
 class Treasurer:
-    """Draws up the budget: measured, not remembered.
+    """Draws up the budget: measured, not remembered."""
 
-    :ivar ceiling_bytes: what the process may hold; None where no ceiling is set.
-    """
-
-    ceiling_bytes: int | None
+    ceiling: Ceiling
     memory: ProcessMemory
     bookkeeper: Bookkeeper
     roster: Roster
 
     def budget(self) -> Budget | None:
         """The budget now; None where no ceiling is set."""
-        if self.ceiling_bytes is None:
+        ceiling = self.ceiling.nbytes
+        if ceiling is None:
             return None
         return Budget(
-            ceiling_bytes=self.ceiling_bytes,
+            ceiling_bytes=ceiling,
             usage_bytes=self.memory.resident_bytes(),
             promised_bytes=self.bookkeeper.promised_bytes(),
         )

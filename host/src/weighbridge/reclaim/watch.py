@@ -12,7 +12,7 @@ import attrs
 from ..accounting.modules import is_module
 from .names import name_of, namespace_of
 
-Kind: TypeAlias = Literal["plugin", "module", "class", "function", "tracked", "thread"]
+Kind: TypeAlias = Literal["plugin", "module", "class", "function", "tracked", "thread", "buffer"]
 
 
 @attrs.frozen

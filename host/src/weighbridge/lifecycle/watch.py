@@ -1,0 +1,78 @@
+"""Keeping the process under its ceiling while it runs."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Final
+
+from weighbridge_hookspecs import Event, LeaseError
+from weighbridge_hookspecs.records import PressureLevel
+
+from ..accounting.process import ProcessMemory
+from ..hooks import Hooks
+from ..leases.schedule import TaskStillRunning
+from ..limits import OutsideLimits
+from ..pressure.ceiling import Ceiling
+from ..pressure.monitor import MemoryMonitor
+from ..pressure.relief import Relief
+from ..pressure.settings import MemorySettings
+from ..pressure.surroundings import Surroundings
+from .arrivals import Arrivals
+from .services import BufferTerms, Services
+from .words import in_words
+
+
+def ceiling_of(settings: MemorySettings, own_bytes: int | None) -> Ceiling:
+    """The ceiling of a host: its own, or that of its settings where they are in force."""
+    if not settings.enabled:
+        return Ceiling(own_bytes)
+    outside = OutsideLimits().lowest if settings.follow_limits else None
+    return Ceiling(settings.ceiling_bytes if own_bytes is None else own_bytes, outside)
+
+
+def buffer_terms(settings: MemorySettings, ceiling: Ceiling, memory: ProcessMemory, relief: Relief) -> BufferTerms:
+    """On which terms a host lends buffers."""
+    if not settings.enabled:
+        return BufferTerms()
+    return BufferTerms(
+        pool_max_array_bytes=settings.pool_max_array_bytes,
+        ceiling=lambda: ceiling.nbytes,
+        process=Surroundings(memory, ceiling, relief),
+    )
+
+
+class Watch:
+    """A monitor on the timer thread of a host, until :meth:`end`."""
+
+    def __init__(
+        self,
+        settings: MemorySettings,
+        ceiling: Ceiling,
+        memory: ProcessMemory,
+        relief: Relief,
+        services: Services,
+        hooks: Hooks,
+        arrivals: Arrivals,
+    ) -> None:
+        changed = partial(_tell, hooks, services, arrivals)
+        self.monitor: Final = MemoryMonitor(
+            settings, ceiling, memory.resident_bytes, relief, changed, services.resize_buffers
+        )
+        self._stop: Final = services.scheduler.every(settings.check_seconds, self.monitor.check, name="memory")
+
+    def end(self) -> list[LeaseError]:
+        """Look no more; what went wrong. Ending twice does nothing."""
+        try:
+            self._stop()
+        except TaskStillRunning as error:  # a plugin that was asked for memory has not come back
+            return [LeaseError(in_words(error), step="close")]
+        return []
+
+
+def _tell(
+    hooks: Hooks, services: Services, arrivals: Arrivals, level: PressureLevel, usage_bytes: int, reason: str
+) -> None:
+    hooks.event(Event(kind="pressure", level=level, bytes=usage_bytes, reason=reason))
+    if level == "nominal" and arrivals.doorkeeper.waiting():
+        # not here: a load takes its time, and this is the thread of all timers
+        services.scheduler.spawn(lambda stop: arrivals.retry_deferred(), name="deferred-loads")

@@ -1,0 +1,1 @@
+"""The ceiling, and what is done to stay under it."""

@@ -1,0 +1,242 @@
+"""Making room: what is done for it, who is asked, and what really came of it."""
+
+from __future__ import annotations
+
+import gc
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from types import MappingProxyType
+from typing import Final, Literal, Protocol, TypeAlias
+
+import attrs
+from weighbridge_hookspecs import Event, ReleaseRequest
+from weighbridge_hookspecs.records import PressureLevel
+
+from ..accounting.process import trim
+from ..hooks import Hooks
+
+Occasion: TypeAlias = Literal["load", "buffer", "pressure"]
+Means: TypeAlias = Literal["young", "buffers", "plugins", "all"]
+Deed: TypeAlias = Literal["young", "buffers", "plugin", "all"]
+KEPT_REACTIONS: Final = 32
+_WAIT_SECONDS: Final = 10.0
+_RELEASE: Final = "weighbridge_release_memory"
+
+ORDER: Final[Mapping[Occasion, tuple[Means, ...]]] = MappingProxyType(
+    {
+        # A load collects several times as it is, and spares the caches of others if that is enough.
+        "load": ("young", "buffers", "all", "plugins"),
+        # By then the ceiling of buffers has collected, and idle ones are gone.
+        "buffer": ("plugins",),
+        # A full collection stops every thread for as long as it takes, so it comes last.
+        "pressure": ("young", "buffers", "plugins", "all"),
+    }
+)
+"""What is done on which occasion, one after the other, until there is room."""
+
+
+@attrs.frozen(kw_only=True)
+class Effort:
+    """One thing that was done for room."""
+
+    means: Deed
+    """The younger generations collected; idle buffers given back; a plugin asked; everything collected."""
+    plugin: str | None = None
+    believed_bytes: int | None = None
+    """What the plugin believes it released, or idle buffers took; None for a collection."""
+    resident_before_bytes: int
+    resident_after_bytes: int
+    seconds: float
+
+
+@attrs.frozen(kw_only=True)
+class Reaction:
+    """One attempt to make room."""
+
+    occasion: Occasion
+    """A load that did not fit, a buffer that did not, or the process above its threshold."""
+    level: PressureLevel
+    wanted_bytes: int
+    missing_bytes: int
+    """Of those, what was still missing at the end; 0 if there is room now."""
+    efforts: tuple[Effort, ...]
+    is_complete: bool
+    """False where a load or an unload was under way elsewhere, so that no plugin could be asked."""
+    resident_before_bytes: int
+    resident_after_bytes: int
+    at: float
+    """When it began, by ``time.time()``."""
+    seconds: float
+
+    @property
+    def believed_bytes(self) -> Mapping[str, int]:
+        """What each plugin that was asked believes it released."""
+        return {one.plugin: one.believed_bytes or 0 for one in self.efforts if one.plugin is not None}
+
+    @property
+    def freed_bytes(self) -> int:
+        """By how much the resident set shrank; below 0 if it grew meanwhile."""
+        return self.resident_before_bytes - self.resident_after_bytes
+
+
+class Lock(Protocol):
+    """A lock that its own thread may take again."""
+
+    def acquire(self, blocking: bool = True) -> bool:
+        """Take it; whether it could be taken."""
+
+    def release(self) -> None:
+        """Give it back."""
+
+
+@attrs.define
+class _Course:
+    """How one attempt is going."""
+
+    missing: Callable[[], int]
+    left: int
+    efforts: list[Effort] = attrs.field(factory=list)
+    is_complete: bool = True
+
+
+class Relief:
+    """Makes room, cheapest means first, one attempt at a time. Thread-safe.
+
+    :param resident_bytes: what the process occupies now.
+    :param held: bytes on each account; the biggest is asked first.
+    :param lock: of the host, under which plugins come and go. Whoever wants room may hold locks that the one who has
+        it waits for, so it is not waited for: plugins are then not asked.
+    :ivar give_back: gives idle buffers back until so many bytes are free; the bytes that went.
+    """
+
+    def __init__(
+        self,
+        hooks: Hooks,
+        resident_bytes: Callable[[], int],
+        held: Callable[[], Mapping[str, int]],
+        lock: Lock,
+    ) -> None:
+        self._hooks = hooks
+        self._resident_bytes = resident_bytes
+        self._held = held
+        self._lock = lock
+        self.give_back: Callable[[int], int] = lambda nbytes: 0
+        self._turn = threading.Lock()
+        self._at_work: int | None = None
+        self._reactions: deque[Reaction] = deque(maxlen=KEPT_REACTIONS)
+
+    @property
+    def reactions(self) -> tuple[Reaction, ...]:
+        """The last ones, the latest at the end."""
+        return tuple(self._reactions)
+
+    @property
+    def last(self) -> Reaction | None:
+        """The latest."""
+        return next(reversed(self._reactions), None)
+
+    def make_room(
+        self,
+        occasion: Occasion,
+        missing: Callable[[], int],
+        *,
+        level: PressureLevel = "elevated",
+        owner: str | None = None,
+    ) -> Reaction | None:
+        """Do one thing after another until nothing is missing, or nothing is left to do.
+
+        :param missing: how many bytes are missing now; 0 once there is room.
+        :param owner: the plugin for which it is done, which is not asked.
+        :returns: None if nothing is missing, or where another attempt is under way and cannot be waited for.
+        """
+        with self._own_turn(wait=occasion == "load") as ours:
+            wanted = missing() if ours else 0
+            if not wanted:
+                return None
+            reaction = self._react(occasion, _Course(missing, wanted), level, owner)
+            self._reactions.append(reaction)
+        need = {"load": "for a load", "buffer": "for a buffer", "pressure": "to get below the threshold"}[occasion]
+        reason = f"{wanted} bytes were needed {need}"
+        self._hooks.event(Event(kind="release", bytes=reaction.freed_bytes, level=level, reason=reason))
+        return reaction
+
+    @contextmanager
+    def _own_turn(self, *, wait: bool) -> Iterator[bool]:
+        """Whether it is this thread's turn. A plugin that is asked may itself need room: it does not get it so."""
+        here = threading.get_ident()
+        if self._at_work == here or not self._turn.acquire(timeout=_WAIT_SECONDS if wait else 0):
+            yield False
+            return
+        self._at_work = here
+        try:
+            yield True
+        finally:
+            self._at_work = None
+            self._turn.release()
+
+    def _react(self, occasion: Occasion, course: _Course, level: PressureLevel, owner: str | None) -> Reaction:
+        at, began, before = time.time(), time.perf_counter(), self._resident_bytes()
+        wanted = course.left
+        for means in ORDER[occasion]:
+            if not course.left:
+                break
+            if means == "young":
+                self._act(course, "young", lambda nbytes: gc.collect(1))
+            elif means == "all":
+                self._act(course, "all", lambda nbytes: gc.collect())
+            elif means == "buffers":
+                self._act(course, "buffers", self.give_back)
+            else:
+                self._ask_plugins(course, level, owner)
+        return Reaction(
+            occasion=occasion,
+            level=level,
+            wanted_bytes=wanted,
+            missing_bytes=course.left,
+            efforts=tuple(course.efforts),
+            is_complete=course.is_complete,
+            resident_before_bytes=before,
+            resident_after_bytes=self._resident_bytes(),
+            at=at,
+            seconds=time.perf_counter() - began,
+        )
+
+    def _ask_plugins(self, course: _Course, level: PressureLevel, owner: str | None) -> None:
+        """One after the other, under the lock: nobody is unloaded while it is asked."""
+        if not self._lock.acquire(blocking=False):
+            course.is_complete = False
+            return
+        try:
+            held = self._held()
+            for name in sorted(held, key=lambda name: (-held[name], name)):
+                if not course.left:
+                    break
+                if name != owner and _RELEASE in self._hooks.implemented(name):
+                    self._act(course, "plugin", partial(self._ask, name, level), name)
+        finally:
+            self._lock.release()
+
+    def _ask(self, name: str, level: PressureLevel, nbytes: int) -> int:
+        released = self._hooks.release_memory(name, ReleaseRequest(bytes=nbytes, level=level))
+        if released:
+            gc.collect(1)  # what it let go of may hang together in a ring
+        return released
+
+    def _act(self, course: _Course, means: Deed, act: Callable[[int], int], plugin: str | None = None) -> None:
+        before, began = self._resident_bytes(), time.perf_counter()
+        figure = act(course.left)
+        trim()
+        effort = Effort(
+            means=means,
+            plugin=plugin,
+            believed_bytes=figure if means in ("buffers", "plugin") else None,
+            resident_before_bytes=before,
+            resident_after_bytes=self._resident_bytes(),
+            seconds=time.perf_counter() - began,
+        )
+        course.efforts.append(effort)
+        course.left = course.missing()
