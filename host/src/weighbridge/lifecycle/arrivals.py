@@ -6,7 +6,6 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
-import attrs
 from weighbridge_hookspecs import AdmissionRefused, AlreadyLoaded, LoadFailed, MissingRequirement, WeighbridgeError
 
 from ..accounting.account import Account
@@ -25,7 +24,6 @@ from .turn import Turn
 _log: Final = logging.getLogger("weighbridge.host")
 
 
-@attrs.define(eq=False)
 class Arrivals:
     """Sees plugins in.
 
@@ -33,17 +31,29 @@ class Arrivals:
     :ivar failures: how many were admitted, and could not be loaded.
     """
 
-    turn: Turn
-    finder: Finder
-    roster: Roster
-    eligibility: Eligibility
-    doorkeeper: Doorkeeper
-    loader: Loader
-    bookkeeper: Bookkeeper
-    hooks: Hooks
-    moved: Callable[[Plugin, State, str], None]
-    loads: int = 0
-    failures: int = 0
+    def __init__(
+        self,
+        turn: Turn,
+        finder: Finder,
+        roster: Roster,
+        eligibility: Eligibility,
+        doorkeeper: Doorkeeper,
+        loader: Loader,
+        bookkeeper: Bookkeeper,
+        hooks: Hooks,
+        moved: Callable[[Plugin, State, str], None],
+    ) -> None:
+        self.turn = turn
+        self.finder = finder
+        self.roster = roster
+        self.eligibility = eligibility
+        self.doorkeeper = doorkeeper
+        self.loader = loader
+        self.bookkeeper = bookkeeper
+        self.hooks = hooks
+        self.moved = moved
+        self.loads = 0
+        self.failures = 0
 
     def load(self, name: str, *, priority: int = 0, defer: bool = False) -> Account:
         """Load one plugin, and before it the plugins that it requires, those that sleep among them.

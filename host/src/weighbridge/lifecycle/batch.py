@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-import attrs
 from weighbridge_hookspecs import AdmissionDeferred, AdmissionRefused, WeighbridgeError
 
 from .arrivals import Arrivals
@@ -16,14 +15,14 @@ from .states import HELD, State
 from .turn import Turn
 
 
-@attrs.define(eq=False)
 class Batch:
     """Loads plugins in the order of what they require, and reports on each."""
 
-    turn: Turn
-    finder: Finder
-    roster: Roster
-    arrivals: Arrivals
+    def __init__(self, turn: Turn, finder: Finder, roster: Roster, arrivals: Arrivals) -> None:
+        self.turn = turn
+        self.finder = finder
+        self.roster = roster
+        self.arrivals = arrivals
 
     def load(self, names: Iterable[str] | None, *, strict: bool, defer: bool) -> LoadReport:
         """Load those called `names` and what they require, or all; what is loaded already is left alone.

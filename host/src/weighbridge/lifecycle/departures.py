@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable
-from typing import get_args
+from typing import Final, get_args
 
 import attrs
 from weighbridge_hookspecs import CleanupFailed, ConfigurationError, NotLoaded, UnloadRefused, WeighbridgeError
@@ -21,7 +21,6 @@ from .turn import Turn
 from .unloading import Unloader
 
 
-@attrs.define(eq=False)
 class Departures:
     """Sees plugins out.
 
@@ -30,15 +29,25 @@ class Departures:
     :ivar unloads: how many were unloaded so far.
     """
 
-    turn: Turn
-    finder: Finder
-    roster: Roster
-    unloader: Unloader
-    hooks: Hooks
-    moved: Callable[[Plugin, State, str], None]
-    deadline_seconds: float
-    receipts: dict[str, Receipt] = attrs.field(factory=dict)
-    unloads: int = 0
+    def __init__(
+        self,
+        turn: Turn,
+        finder: Finder,
+        roster: Roster,
+        unloader: Unloader,
+        hooks: Hooks,
+        moved: Callable[[Plugin, State, str], None],
+        deadline_seconds: float,
+    ) -> None:
+        self.turn = turn
+        self.finder = finder
+        self.roster = roster
+        self.unloader = unloader
+        self.hooks = hooks
+        self.moved = moved
+        self.deadline_seconds = deadline_seconds
+        self.receipts: Final[dict[str, Receipt]] = {}
+        self.unloads = 0
 
     def wish(
         self,

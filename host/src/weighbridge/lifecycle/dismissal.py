@@ -9,8 +9,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
-import attrs
-
 from ..containment import Faults, Overdraft
 from ..hooks import Hooks
 from ..reclaim.drain import Drain
@@ -23,7 +21,6 @@ from .turn import Turn
 _log: Final = logging.getLogger("weighbridge.host")
 
 
-@attrs.define(eq=False)
 class Dismisser:
     """Takes failing plugins out of service.
 
@@ -31,14 +28,24 @@ class Dismisser:
     :ivar dismissals: how many were dismissed so far.
     """
 
-    turn: Turn
-    roster: Roster
-    faults: weakref.ref[Faults]
-    hooks: Hooks
-    services: Services
-    moved: Callable[[Plugin, State, str], None]
-    drain_seconds: float
-    dismissals: int = 0
+    def __init__(
+        self,
+        turn: Turn,
+        roster: Roster,
+        faults: weakref.ref[Faults],
+        hooks: Hooks,
+        services: Services,
+        moved: Callable[[Plugin, State, str], None],
+        drain_seconds: float,
+    ) -> None:
+        self.turn = turn
+        self.roster = roster
+        self.faults = faults
+        self.hooks = hooks
+        self.services = services
+        self.moved = moved
+        self.drain_seconds = drain_seconds
+        self.dismissals = 0
 
     def begin(self, overdraft: Overdraft) -> None:
         """Dismiss a plugin in a thread that nobody waits for.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-import attrs
 from weighbridge_hookspecs import (
     AlreadyLoaded,
     ConfigurationError,
@@ -19,16 +18,16 @@ from .roster import Roster
 from .states import State
 
 
-@attrs.define(eq=False)
 class Eligibility:
     """Checks what does not depend on memory.
 
     :ivar registered: names that the application has taken for its own hooks.
     """
 
-    roster: Roster
-    loader: Loader
-    registered: Collection[str]
+    def __init__(self, roster: Roster, loader: Loader, registered: Collection[str]) -> None:
+        self.roster = roster
+        self.loader = loader
+        self.registered = registered
 
     def check(self, plugin: Plugin) -> None:
         """See to it that nothing speaks against a load.

@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from fnmatch import fnmatchcase
 
-import attrs
-
 from ..discovery.candidates import Discovery
 from .plugin import Plugin
 from .roster import Roster
 from .turn import Turn
 
 
-@attrs.define(eq=False)
 class Finder:
     """Keeps the roster up to date with what is installed.
 
@@ -21,11 +18,19 @@ class Finder:
     :ivar disabled: names or globs of plugins that must not be loaded.
     """
 
-    group: str
-    look: Callable[[], Discovery]
-    disabled: tuple[str, ...]
-    roster: Roster
-    turn: Turn
+    def __init__(
+        self,
+        group: str,
+        look: Callable[[], Discovery],
+        disabled: tuple[str, ...],
+        roster: Roster,
+        turn: Turn,
+    ) -> None:
+        self.group = group
+        self.look = look
+        self.disabled = disabled
+        self.roster = roster
+        self.turn = turn
 
     def discover(self) -> Discovery:
         """Look for candidates. What is loaded stays as it is, and everything else is seen anew."""
