@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from weighbridge.accounting import imports
+from weighbridge.accounting import imports, ownership
 from weighbridge.accounting.imports import ImportRecorder, ModuleWeight
 
 BIG = 123 * 8 * 1024
@@ -603,3 +603,118 @@ def test_a_recorder_that_was_taken_out_still_lets_others_find(site: Site) -> Non
     assert spec is not None
     assert spec.origin == str(site.folder / "plain.py")
     assert "exec_module" not in vars(spec.loader)
+
+
+# -- what the host imports for itself ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def harbour(site: Site, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+    """Where modules of the host's lie, that is called harbour here; and a module of the standard library is new."""
+    monkeypatch.setattr(ownership, "_HOST", frozenset({"harbour"}))
+    monkeypatch.delitem(sys.modules, "colorsys", raising=False)
+    yield site
+    sys.modules.pop("colorsys", None)
+
+
+def brought_and_hosts(*names: str) -> tuple[dict[str, ModuleWeight], int, int]:
+    """Import modules; what that brought in by name, and bytes and blocks of the host."""
+    with ImportRecorder() as recorder:
+        for name in names:
+            importlib.import_module(name)
+        return {weight.name: weight for weight in recorder.brought()}, recorder.host_bytes, recorder.host_blocks
+
+
+def test_modules_of_the_host_are_not_brought(harbour: Site, tracing: None) -> None:
+    """They are weighed apart, together with what they bring of the standard library, which is told as the host's."""
+    files = {
+        "harbour/__init__.py": data(),
+        "harbour/quay.py": f"import colorsys\nheld = [object() for _ in range(5000)]\n{data()}",
+        "lamp.py": f"import harbour.quay\n{data()}",
+    }
+    harbour.write(files)
+    brought, nbytes, blocks = brought_and_hosts("lamp")
+    assert {name: weight.by_host for name, weight in brought.items()} == {"lamp": False, "colorsys": True}
+    assert 2 * BIG < nbytes < 2 * BIG + 5000 * 100 + SLACK
+    assert 5000 < blocks < 7000
+    traced = brought["lamp"].traced_bytes
+    assert traced is not None
+    assert abs(traced - BIG) < SLACK
+    assert leftovers(["lamp", "colorsys", "harbour", "harbour.quay"]) == []
+
+
+def test_a_stranger_that_comes_inside_of_the_host_is_brought(harbour: Site, tracing: None) -> None:
+    """A plugin may have asked to be told of an import: what it then imports is its own, the standard library too."""
+    harbour.write({"harbour.py": f"import flotsam\n{data()}", "flotsam.py": f"import colorsys\n{data(3 * BIG)}"})
+    brought, nbytes, _ = brought_and_hosts("harbour")
+    assert {name: weight.by_host for name, weight in brought.items()} == {"flotsam": False, "colorsys": False}
+    assert abs(nbytes - BIG) < SLACK
+
+
+def test_what_a_function_of_the_host_imports_is_the_hosts(harbour: Site, tracing: None) -> None:
+    """Of the standard library; what it imports for a plugin by its name is the plugin's."""
+    harbour.write(
+        {
+            "harbour.py": "import importlib\ndef work():\n    import colorsys\n    importlib.import_module('lamp')\n",
+            "lamp.py": data(),
+            "caller.py": "import harbour\nharbour.work()\n",
+        }
+    )
+    brought, nbytes, _ = brought_and_hosts("caller")
+    assert {name: one.by_host for name, one in brought.items()} == {"caller": False, "lamp": False, "colorsys": True}
+    assert 0 < nbytes < SLACK
+
+
+def test_the_standard_library_that_a_plugin_imports_is_not_the_hosts(harbour: Site, tracing: None) -> None:
+    """Two recorders are at work, one for each host, and neither is taken for the one that imports."""
+    harbour.write({"lamp.py": "import colorsys\n"})
+    with ImportRecorder() as outer:
+        brought, nbytes, _ = brought_and_hosts("lamp")
+        both = [*brought.values(), *outer.brought()]
+    assert [one.by_host for one in both] == [False] * 4
+    assert (nbytes, outer.host_bytes) == (0, 0)
+
+
+CYCLES = """
+import gc
+gc.disable()
+for _ in range(3):
+    cycle = [bytearray({})]
+    cycle.append(cycle)
+    del cycle
+"""
+
+
+def test_garbage_is_on_nobodys_scale(harbour: Site, tracing: None) -> None:
+    """What of the host's modules is garbage at once is not theirs; garbage from before is not set off against them."""
+    harbour.write({"harbour.py": data() + CYCLES.format(BIG), "lamp.py": CYCLES.format(5 * BIG) + "import harbour\n"})
+    gc.collect()
+    try:
+        _, nbytes, _ = brought_and_hosts("lamp")
+    finally:
+        gc.enable()
+    assert abs(nbytes - BIG) < SLACK
+
+
+def test_a_module_of_the_host_that_fails_weighs_nothing(harbour: Site, tracing: None) -> None:
+    """It is garbage, and is not among what the plugin leaves behind; what it brought before it failed stays weighed."""
+    harbour.write({"harbour.py": f"import colorsys\n{data()}raise ImportError('the system has none')\n"})
+    with ImportRecorder() as recorder:
+        with pytest.raises(ImportError, match="the system has none"):
+            importlib.import_module("harbour")
+        assert 0 < recorder.host_bytes < SLACK
+        assert recorder.vanished() == ()
+        assert [(one.name, one.by_host) for one in recorder.brought()] == [("colorsys", True)]
+
+
+def test_looking_for_a_module_of_the_host_weighs_nothing(harbour: Site, tracing: None) -> None:
+    """Whether it is installed may be asked without importing it; the next import is weighed for itself."""
+    harbour.write({"harbour.py": data(), "lamp.py": data()})
+    with ImportRecorder() as recorder:
+        assert importlib.util.find_spec("harbour") is not None
+        held = bytearray(BIG)
+        importlib.import_module("lamp")
+        assert (recorder.host_bytes, len(held)) == (0, BIG)
+        [weight] = recorder.brought()
+    assert weight.traced_bytes is not None
+    assert abs(weight.traced_bytes - BIG) < SLACK

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from weighbridge_hookspecs import ConfigurationError
 
-from weighbridge.accounting.attribution import SHARED, attribute, run_tagged, tag
+from weighbridge.accounting.attribution import SHARED, attribute, run_tagged, run_untagged, tag
 from weighbridge.accounting.meters import METERS, GateMeter, Meter, ProcessMeter, TraceMeter, make_meter, read
 
 BLOCK = 123 * 8 * 1024
@@ -262,6 +262,21 @@ def test_what_is_done_for_a_plugin_at_its_load_is_its_own(trace: TraceMeter) -> 
     found = attribute({tag("lamp"): "lamp"})
     assert abs(found.by_plugin["lamp"] - BLOCK) < SLACK
     assert len(held) == BLOCK
+
+
+def test_what_the_host_does_for_itself_meanwhile_is_nobodys(trace: TraceMeter) -> None:
+    """A plugin that works inside of that is charged for its own work all the same."""
+    held: list[bytearray] = []
+
+    def work() -> None:
+        held.append(bytearray(BLOCK))
+        run_tagged("bulb", lambda: held.append(bytearray(3 * BLOCK)))
+
+    run_tagged("lamp", lambda: run_untagged(work))
+    found = attribute({tag("lamp"): "lamp", tag("bulb"): "bulb"})
+    assert found.by_plugin.get("lamp", 0) < BLOCK
+    assert 3 * BLOCK <= found.by_plugin["bulb"] < 4 * BLOCK
+    assert found.unattributed_bytes >= BLOCK
 
 
 def test_a_tagged_call_passes_results_and_errors_on() -> None:

@@ -285,6 +285,22 @@ def test_what_was_not_measured_is_unknown(make: Make) -> None:
     assert books.traced_bytes(["lamp", "dep", "not there"]) == 0
 
 
+def test_what_the_host_imported_of_the_standard_library_is_on_its_line_alone(make: Make) -> None:
+    """It is on no account, whether the plugin refers to it or not, and its unload excuses nothing."""
+    make("lamp", scanner=sys.modules["json.scanner"])
+    books = ModuleBooks()
+    ours = [
+        ModuleWeight(name=name, file=None, traced_bytes=1000, seconds=0.1, by_host=True)
+        for name in ("json.scanner", "json.decoder")
+    ]
+    books.enter("lamp", [weight("lamp", 7), weight("numbers", 30), *ours], Ownership("lamp"))
+    assert (books.split("lamp").stdlib_bytes, books.stdlib_bytes()) == (30, 2030)
+    assert set(used(books, "lamp")) == {"lamp", "numbers", "json.scanner"}
+    departure = books.leave("lamp", dependencies=True)
+    assert (departure.dropped, departure.stdlib_bytes, departure.excused_bytes) == (("lamp",), 30, 30)
+    assert books.stdlib_bytes() == 2030
+
+
 def test_the_books_know_the_users_of_every_file(make: Make) -> None:
     """For attribution: a file of each module that is not the standard library's, with all who use it."""
     make("lamp", dep=make("dep"))

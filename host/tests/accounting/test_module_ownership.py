@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from weighbridge.accounting.ownership import Kind, Ownership
+from weighbridge.accounting.ownership import Kind, Ownership, is_hosts
 
 PYTEST = Ownership("pytest", "pytest", {"pytest": "pytest", "_pytest": "pytest", "py": "pytest", "pluggy": "pluggy"})
 SPACE = Ownership("space.lamp", "space_lamp", {"space.lamp": "space_lamp", "space.torch": "space_torch"})
@@ -43,3 +43,22 @@ def test_a_claim_to_a_name_of_the_standard_library_is_not_believed() -> None:
     """What is loaded is the library's own, not the backport that a distribution has."""
     ownership = Ownership("lamp", "lamp", {"lamp": "lamp", "json": "lamp"})
     assert ownership.kind("json.decoder") == "stdlib"
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("weighbridge", True),
+        ("weighbridge.leases.store", True),
+        ("weighbridge_hookspecs", True),
+        ("weighbridge_hookspecs.errors", True),
+        ("weighbridge_lantern", False),
+        ("weighbridge_hookspecs_more", False),
+        ("weighbridgeless", False),
+        ("space.weighbridge", False),
+        ("sqlite3", False),
+    ],
+)
+def test_a_module_is_the_hosts_by_its_whole_top_name(name: str, expected: bool) -> None:
+    """Packages of plugins begin like it, and are theirs."""
+    assert is_hosts(name) is expected

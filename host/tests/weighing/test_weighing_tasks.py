@@ -15,13 +15,14 @@ import attrs
 import pytest
 from weighbridge_hookspecs import Candidate
 
+from weighbridge.accounting.imports import ModuleWeight
 from weighbridge.admission.weights import Weights
 from weighbridge.discovery.candidates import discover
 from weighbridge.fabricate import write_distribution
 from weighbridge.reclaim.receipt import Survivor
 from weighbridge.weighing import weigh as weighing_module
 from weighbridge.weighing.records import Weighing
-from weighbridge.weighing.tare import stdlib_since
+from weighbridge.weighing.tare import hosts_since, of_stdlib
 from weighbridge.weighing.task import Answer, Task, crash, run_task, signals_held
 from weighbridge.weighing.ties import holders, kinds
 from weighbridge.weighing.weigh import check, remember, weigh
@@ -173,7 +174,7 @@ def test_the_median_of_the_rounds_counts(monkeypatch: pytest.MonkeyPatch) -> Non
     """One round that was disturbed changes nothing."""
     answers = iter(
         [
-            Answer(status="ok", content={"stdlib": []}),
+            Answer(status="ok", content={"host": [], "stdlib": []}),
             Answer(status="ok", content={"traced_bytes": 1, "stdlib_bytes": 0, "modules": 1}),
             *(
                 Answer(status="ok", content={"import_seconds": seconds, "resident_bytes": nbytes})
@@ -191,7 +192,7 @@ def test_a_timing_that_fails_is_the_status_of_the_whole(monkeypatch: pytest.Monk
     """A plugin that crashes every other time is not fine."""
     answers = iter(
         [
-            Answer(status="ok", content={"stdlib": []}),
+            Answer(status="ok", content={"host": [], "stdlib": []}),
             Answer(status="ok", content={"traced_bytes": 1, "stdlib_bytes": 0, "modules": 1}),
             Answer(status="timeout", content={}, error="no result after 1 s; it was killed"),
         ]
@@ -224,18 +225,36 @@ def test_what_it_needs_of_the_standard_library_is_weighed_apart(site: Path) -> N
     assert weighing.reclaimed_share == pytest.approx(1, abs=0.05)
 
 
-def test_what_was_imported_since_is_told_apart_by_whose_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Modules of the standard library, and neither a dependency nor another name of the main module."""
+def test_what_was_brought_is_told_apart_by_whose_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Modules of the standard library, and neither a dependency nor what the host imported for itself."""
+    every = [("this.one", False), ("thisone", False), ("mmap", True)]
+    brought = [ModuleWeight(name=name, file=None, traced_bytes=1, seconds=0.1, by_host=ours) for name, ours in every]
+    assert of_stdlib(brought) == ["this.one"]
     before = set(sys.modules)
-    for name in ("this.one", "thisone", "__mp_main__"):
+    for name in ("weighbridge.one", "weighbridge_hookspecs.one", "weighbridge_lantern.one", "mmap.one"):
         monkeypatch.setitem(sys.modules, name, ModuleType(name))
-    assert stdlib_since(before - {"__mp_main__"}) == ["this.one"]
+    assert hosts_since(before) == ["weighbridge.one", "weighbridge_hookspecs.one"]
+
+
+def test_what_the_host_imports_is_not_weighed_with_a_plugin(site: Path) -> None:
+    """Neither for its own work nor for a service of which the plugin is the first user."""
+    load = "LOAD = [bytes(1000) for _ in range(300)]\nclass Plugin:\n    def __init__(self, context):\n        "
+    plain = weigh(install(site, "hermit", load + "pass"))
+    uses = "context.bus.subscribe('news', print), context.secret(b'key'), context.cache(9, 9), context.gate(2)"
+    lender = weigh(install(site, "lender", load + uses))
+    assert (plain.status, plain.modules) == ("ok", 1)
+    assert (lender.status, lender.modules, lender.kept_modules) == ("ok", 1, ())
+    assert plain.traced_bytes is not None
+    assert lender.traced_bytes is not None
+    assert plain.traced_bytes < lender.traced_bytes < plain.traced_bytes + 40_000
+    assert max(plain.stdlib_bytes or 0, lender.stdlib_bytes or 0) < 1000
+    assert lender.reclaimed_share == pytest.approx(1, abs=0.1)
 
 
 def test_importing_goes_on_after_a_module_that_cannot_be_imported() -> None:
     """The plugin will meet it, and tell."""
     script = (
-        "import sys, weighbridge.weighing.tare as tare; brought = tare.import_stdlib(['no_such_module', 'mailbox']);"
+        "import sys, weighbridge.weighing.tare as tare; brought = tare.import_modules(['no_such_module', 'mailbox']);"
         "print('mailbox' in sys.modules, brought > 50_000)"
     )
     assert run_traced(script) == "True True"

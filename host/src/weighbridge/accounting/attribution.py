@@ -12,6 +12,7 @@ T = TypeVar("T")
 
 SHARED: Final = "\0shared"
 """Owner of the files of modules that several plugins use."""
+_HOST: Final = "<weighbridge itself>"
 
 
 @attrs.frozen(kw_only=True)
@@ -40,6 +41,17 @@ def run_tagged(plugin: str, call: Callable[[], T]) -> T:
     return result
 
 
+def _compiled_for_host() -> Callable[[Callable[[], None]], None]:
+    scope: dict[str, Any] = {}
+    exec(compile("def run(call):\n    call()\n", _HOST, "exec"), scope)
+    run: Callable[[Callable[[], None]], None] = scope["run"]
+    return run
+
+
+run_untagged: Final = _compiled_for_host()
+"""Call something under a frame that shields it from those around it: what it allocates is no plugin's."""
+
+
 def attribute(owners: Mapping[str, str]) -> Attribution:
     """Walk every traced block; takes about a second per million blocks.
 
@@ -60,9 +72,11 @@ def attribute(owners: Mapping[str, str]) -> Attribution:
 
 
 def _owner(traceback: Sequence[Any], owners: Mapping[str, str]) -> str | None:
-    """The innermost plugin; else SHARED if a shared module is on the way, else None."""
+    """The innermost plugin; else SHARED if a shared module is on the way, else None, as for the host's own work."""
     shared = None
     for frame in reversed(traceback):
+        if frame.filename == _HOST:
+            break
         owner = owners.get(frame.filename)
         if owner == SHARED:
             shared = SHARED

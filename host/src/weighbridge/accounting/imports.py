@@ -5,27 +5,39 @@ it and puts a scale around the execution of its code: bytes and seconds, without
 turn. The scale is an attribute of the loader *instance*, so the loader keeps its type, and it is taken off afterwards.
 
 Replacing ``builtins.__import__`` would be simpler, but it slows down every import statement and hides from C code;
-an audit hook could never be removed again. The class does not inherit from ``importlib.abc.MetaPathFinder``, which
-needs only ``find_spec`` and would bring ``importlib.resources`` with it.
+an audit hook could never be removed again.
+
+The host imports modules of its own when a plugin first uses a service. Those are not the plugin's, and neither is what
+they bring of the standard library: they are weighed on a scale of their own, the recorder's `host_bytes`.
+
+The class does not inherit from ``importlib.abc.MetaPathFinder``, which needs only ``find_spec`` and would bring
+``importlib.resources`` with it.
 """
 
 from __future__ import annotations
 
+import gc
 import importlib._bootstrap as _bootstrap
 import operator
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
-from types import ModuleType
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType, ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
+from .attribution import run_untagged
 from .meters import traced_bytes
+from .ownership import is_hosts, top_level
 
 if TYPE_CHECKING:
     from importlib.machinery import ModuleSpec
+
+_IMPORT_SYSTEM: Final = "<frozen importlib"
+"""File names of its frames begin so."""
 
 
 @attrs.frozen(kw_only=True)
@@ -36,15 +48,67 @@ class ModuleWeight:
     file: str | None
     traced_bytes: int | None
     seconds: float | None
+    by_host: bool = False
+    """Of the standard library, and imported by the host for itself."""
+
+
+@attrs.frozen
+class _Load:
+    """What is on the scales at one moment, or between two."""
+
+    nbytes: int = 0
+    blocks: int = 0
+    seconds: float = 0.0
+
+    @classmethod
+    def now(cls) -> _Load:
+        return cls(traced_bytes() or 0, sys.getallocatedblocks(), time.perf_counter())
+
+    def __add__(self, other: _Load) -> _Load:
+        return _Load(self.nbytes + other.nbytes, self.blocks + other.blocks, self.seconds + other.seconds)
+
+    def __sub__(self, other: _Load) -> _Load:
+        return _Load(self.nbytes - other.nbytes, self.blocks - other.blocks, self.seconds - other.seconds)
 
 
 @attrs.define
 class _Execution:
     name: str
-    bytes_before: int
-    seconds_before: float
-    bytes_inside: int = 0
-    seconds_inside: float = 0.0
+    by_host: bool
+    before: _Load
+    inside: _Load = _Load()
+    """Of modules that it imported, all in all."""
+    hosts: _Load = _Load()
+    """Of the host, itself and inside."""
+    is_done: bool = False
+
+
+class _Scales(threading.local):
+    """What one thread is importing."""
+
+    def __init__(self) -> None:
+        self.stack: list[_Execution] = []
+        self.found: tuple[str, _Load] | None = None
+        """A module that the host is looking for, and what was on the scales before."""
+
+    @property
+    def is_hosts(self) -> bool:
+        """Whether the code that runs is of a module that the host imports for itself."""
+        return bool(self.stack) and self.stack[-1].by_host
+
+
+@contextmanager
+def _garbage_apart() -> Iterator[_Load]:
+    """Have what becomes garbage inside gone at the end, and none of before with it; gives what had to go first.
+
+    The collection before is not only for garbage: it empties the lists of free objects, which the one after does, too.
+    """
+    before = _Load.now()
+    gc.collect()
+    try:
+        yield _Load.now() - before
+    finally:
+        gc.collect()
 
 
 def _file(module: object) -> str | None:
@@ -109,8 +173,10 @@ class ImportRecorder:
     """A context in which the imports of this thread, and of threads that it starts, are recorded."""
 
     def __init__(self) -> None:
-        self._executions = threading.local()
-        self._weights: dict[str, tuple[int, float]] = {}
+        self._scales = _Scales()
+        self._weights: dict[str, _Load] = {}
+        self._by_host: set[str] = set()
+        self._hosts: list[_Load] = []
         self._before: frozenset[str] = frozenset()
         self._known: frozenset[int] = frozenset()
         self._foreign_threads: dict[int | None, threading.Thread] = {}
@@ -141,26 +207,41 @@ class ImportRecorder:
     def brought(self) -> tuple[ModuleWeight, ...]:
         """What is in ``sys.modules`` now, was not at the start, and was not imported by another thread.
 
-        Nor another name for a module that was there: multiprocessing calls the main module ``__mp_main__`` as well.
+        Nor modules of the host, nor another name for a module that was there: multiprocessing calls the main module
+        ``__mp_main__`` as well.
         """
         return tuple(
             self._weigh(name, module)
             for name, module in list(sys.modules.items())
-            if name not in self._before and name not in self._foreign and id(module) not in self._known
+            if name not in self._before
+            and name not in self._foreign
+            and id(module) not in self._known
+            and not is_hosts(name)
         )
 
     def vanished(self) -> tuple[str, ...]:
         """Which modules were executed and are not in ``sys.modules`` now: their import failed, or they took it out."""
         return tuple(name for name in self._weights if name not in sys.modules)
 
+    @property
+    def host_bytes(self) -> int:
+        """Traced bytes of modules of the host, and of those of the standard library that it imported for itself."""
+        return sum(load.nbytes for load in self._hosts)
+
+    @property
+    def host_blocks(self) -> int:
+        """Allocated blocks of the same modules."""
+        return sum(load.blocks for load in self._hosts)
+
     def _weigh(self, name: str, module: object) -> ModuleWeight:
-        nbytes, seconds = self._weights.get(name, (None, None))
+        weight = self._weights.get(name)
         tracing = traced_bytes() is not None
         return ModuleWeight(
             name=name,
             file=_file(module),
-            traced_bytes=nbytes if tracing else None,
-            seconds=seconds,
+            traced_bytes=weight.nbytes if weight is not None and tracing else None,
+            seconds=weight.seconds if weight is not None else None,
+            by_host=name in self._by_host,
         )
 
     def find_spec(
@@ -170,6 +251,7 @@ class ImportRecorder:
         if self._is_foreign():
             self._foreign.add(fullname)
             return None
+        self._tell_whose(fullname)
         for finder in self._behind():
             find = getattr(finder, "find_spec", None)
             if find is None:
@@ -207,23 +289,58 @@ class ImportRecorder:
             return
         self._scaled.append(loader)
 
-    def _execute(self, execute: Callable[[ModuleType], None], module: ModuleType) -> None:
-        stack = self._stack()
-        execution = _Execution(module.__name__, traced_bytes() or 0, time.perf_counter())
-        stack.append(execution)
-        try:
-            execute(module)
-        finally:
-            stack.pop()
-            nbytes = (traced_bytes() or 0) - execution.bytes_before
-            seconds = time.perf_counter() - execution.seconds_before
-            if stack:
-                stack[-1].bytes_inside += nbytes
-                stack[-1].seconds_inside += seconds
-            self._weights[execution.name] = (nbytes - execution.bytes_inside, seconds - execution.seconds_inside)
+    def _tell_whose(self, name: str) -> None:
+        """Note whether it is the host that imports a module for itself, and begin to weigh the first one of those."""
+        inside = self._scales.is_hosts
+        if is_hosts(name) or (top_level(name) in sys.stdlib_module_names and (inside or is_hosts(_importer()))):
+            self._by_host.add(name)
+            if not inside:
+                self._scales.found = (name, _Load.now())
+        else:
+            self._by_host.discard(name)
 
-    def _stack(self) -> list[_Execution]:
-        if not hasattr(self._executions, "stack"):
-            self._executions.stack = []
-        stack: list[_Execution] = self._executions.stack
-        return stack
+    def _execute(self, execute: Callable[[ModuleType], None], module: ModuleType) -> None:
+        inside = self._scales.is_hosts
+        execution = self._begin(module.__name__)
+        try:
+            if execution.by_host and not inside:
+                with _garbage_apart() as gone:
+                    execution.before += gone
+                    run_untagged(lambda: execute(module))
+            else:
+                execute(module)
+            execution.is_done = True
+        finally:
+            self._end(execution)
+
+    def _begin(self, name: str) -> _Execution:
+        """Put a module on the scales; one that the host imports, as of when it was looked for."""
+        scales = self._scales
+        found, scales.found = scales.found, None
+        before = found[1] if found is not None and found[0] == name else _Load.now()
+        scales.stack.append(_Execution(name, name in self._by_host, before))
+        return scales.stack[-1]
+
+    def _end(self, execution: _Execution) -> None:
+        stack = self._scales.stack
+        stack.pop()
+        load = _Load.now() - execution.before
+        own = load - execution.inside
+        if execution.by_host and execution.is_done:  # what failed will be garbage
+            execution.hosts += own
+        if stack:
+            stack[-1].inside += load
+            stack[-1].hosts += execution.hosts
+        elif execution.hosts.blocks:
+            self._hosts.append(execution.hosts)
+        if not is_hosts(execution.name):
+            self._weights[execution.name] = own
+
+
+def _importer() -> str:
+    """The name of the module whose code imports something in this thread, past the import system and recorders."""
+    frame: FrameType | None = sys._getframe()
+    while frame is not None and (frame.f_globals is globals() or frame.f_code.co_filename.startswith(_IMPORT_SYSTEM)):
+        frame = frame.f_back
+    name = frame.f_globals.get("__name__") if frame is not None else None
+    return name if type(name) is str else ""

@@ -26,7 +26,8 @@ __all__ = ["Departure", "ModuleBooks", "Split", "is_module", "referenced"]
 class _Entry:
     weight: ModuleWeight
     brought_by: str | None
-    """None once that load is over: a later load of the same plugin has not brought it."""
+    """None once that load is over: a later load of the same plugin has not brought it. None, too, for what the host has
+    imported for itself."""
     kind: Kind
     group: str
     users: set[str]
@@ -83,10 +84,12 @@ class ModuleBooks:
             name = weight.name
             real = real_name(name)
             kind, group = ownership.kind(real), ownership.group(real)
-            self._entries[name] = _Entry(weight, plugin, kind, group, {plugin}, threads)
+            is_ours = weight.by_host and kind == "stdlib"
+            users: set[str] = set() if is_ours else {plugin}
+            self._entries[name] = _Entry(weight, None if is_ours else plugin, kind, group, users, threads)
         # not all of its distribution: another plugin of it, in another package, is no business of this one
         already = (name for name in list(self._entries) if classify(name, ownership.package) == "own")
-        for name in self._reach([*already, *(weight.name for weight in brought)]):
+        for name in self._reach([*already, *(weight.name for weight in brought if not weight.by_host)]):
             self._entries[name].users.add(plugin)
 
     def _reach(self, names: Iterable[str]) -> set[str]:

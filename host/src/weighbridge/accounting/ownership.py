@@ -1,16 +1,17 @@
-"""Whose modules are whose: the plugin's own, its dependencies', the standard library's."""
+"""Whose modules are whose: the plugin's own, its dependencies', the standard library's, the host's."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 import attrs
 
 from .references import is_module, namespace_of
 
 Kind: TypeAlias = Literal["own", "dependency", "stdlib"]
+_HOST: Final = frozenset({"weighbridge", "weighbridge_hookspecs"})
 
 
 def classify(name: str, own: str) -> Kind:
@@ -39,6 +40,11 @@ def own_package(module: str) -> str:
 def top_level(name: str) -> str:
     """The first part of a dotted name."""
     return name.partition(".")[0]
+
+
+def is_hosts(name: str) -> bool:
+    """Whether a module is of the host or of its contract. Those stay, and are on nobody's account."""
+    return top_level(name) in _HOST
 
 
 @attrs.frozen

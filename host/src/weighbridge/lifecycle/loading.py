@@ -131,8 +131,8 @@ class Loader:
         if not plugin.traced_since_load and end.traced_bytes is not None:
             trim()  # the tracer's own tables are not the plugin's
         weighing = LoadWeighing(
-            traced_bytes=_difference(start.traced_bytes, end.traced_bytes),
-            blocks=end.blocks - start.blocks,
+            traced_bytes=_difference(start.traced_bytes, end.traced_bytes, recorder.host_bytes),
+            blocks=end.blocks - start.blocks - recorder.host_blocks,
             resident_bytes=self.memory.resident_bytes() - resident,
             import_seconds=progress.import_seconds,
             seconds=end.seconds - start.seconds,
@@ -264,11 +264,14 @@ def _ownership(plugin: Plugin, brought: Iterable[ModuleWeight]) -> Ownership:
     return described if is_told else Ownership(plugin.own, None, claims)
 
 
-def _difference(start: int | None, end: int | None) -> int | None:
-    """What came on the scales; None if nobody looked, or if the plugin itself stopped or restarted the tracing."""
+def _difference(start: int | None, end: int | None, host: int) -> int | None:
+    """What came on the scales, less what is the `host`'s own.
+
+    None if nobody looked, or if the plugin itself stopped or restarted the tracing.
+    """
     if start is None or end is None or end < start:
         return None
-    return end - start
+    return end - start - host
 
 
 def _abandoned(own: str) -> frozenset[int]:

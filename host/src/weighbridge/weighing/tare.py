@@ -13,24 +13,25 @@ from collections.abc import Container, Iterable
 from contextlib import suppress
 from typing import Final
 
-from ..accounting.ownership import top_level
+from ..accounting.imports import ModuleWeight
+from ..accounting.ownership import is_hosts, top_level
 
 _JUMP_BYTES: Final = 100_000
 """No name is as long: the table has grown."""
 _DOUBLINGS: Final = 2
 
 
-def stdlib_since(before: Container[str]) -> list[str]:
-    """Modules of the standard library that have been imported since then, the first one first."""
-    # the main module goes by two names
-    return [
-        name
-        for name in list(sys.modules)
-        if name not in before and name != "__mp_main__" and top_level(name) in sys.stdlib_module_names
-    ]
+def of_stdlib(brought: Iterable[ModuleWeight]) -> list[str]:
+    """Modules of the standard library among those that a load has brought in, but for what the host needs itself."""
+    return [one.name for one in brought if not one.by_host and top_level(one.name) in sys.stdlib_module_names]
 
 
-def import_stdlib(names: Iterable[str]) -> int:
+def hosts_since(before: Container[str]) -> list[str]:
+    """Modules of the host that have been imported since then, the first one first."""
+    return [name for name in list(sys.modules) if name not in before and is_hosts(name)]
+
+
+def import_modules(names: Iterable[str]) -> int:
     """Import these modules; how many traced bytes they brought."""
     gc.collect()
     before = tracemalloc.get_traced_memory()[0]

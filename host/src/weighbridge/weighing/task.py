@@ -39,8 +39,10 @@ class Task:
     """``sys.path`` of the fresh interpreter; empty for its own."""
     settings: Mapping[str, Any] = attrs.field(factory=dict)
     rounds: int = 1
+    host: tuple[str, ...] = ()
+    """Modules of the host that it imports for the plugin's sake: to be there before the plugin is weighed."""
     stdlib: tuple[str, ...] = ()
-    """Modules to be there before the plugin is weighed."""
+    """Modules of the standard library to be there before it is traced."""
     explain_seconds: float = 20.0
     cut: Cut = "safe"
     """Which ties an explanation cuts."""

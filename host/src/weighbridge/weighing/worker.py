@@ -22,13 +22,14 @@ import attrs
 from weighbridge_hookspecs import GROUP, Candidate, LoadFailed, WeighbridgeError, hooks
 
 from ..accounting.account import Account
+from ..accounting.imports import ImportRecorder
 from ..host import Host, MeterName
 from ..reclaim.chains import explain
 from ..reclaim.receipt import Receipt
 from ..reclaim.watch import Watched
 from ..units import KIB, format_bytes
 from .records import Finding
-from .tare import import_stdlib, make_room_for_names, stdlib_since
+from .tare import hosts_since, import_modules, make_room_for_names, of_stdlib
 from .ties import holder, holders
 
 _PRELOADED: Final = explain
@@ -109,22 +110,31 @@ def _host(task: dict[str, Any], meter: MeterName) -> Host:
 
 def _time(task: dict[str, Any]) -> dict[str, Any]:
     """Seconds and resident bytes, with nothing traced: tracing makes both of them bigger."""
-    account = _host(task, "process").load(task["name"])
+    host = _host(task, "process")
+    host.ask(task["name"])
+    import_modules(task["host"])
+    account = host.load(task["name"])
     return {"import_seconds": account.import_seconds, "resident_bytes": account.resident_bytes}
 
 
 def _stdlib(task: dict[str, Any]) -> dict[str, Any]:
-    """Modules of the standard library that it brings."""
+    """Modules of the standard library that it brings, and modules of the host that it makes the host import."""
+    host = _host(task, "process")
+    host.ask(task["name"])  # what that takes is the host's
     before = frozenset(sys.modules)
-    _host(task, "process").load(task["name"])
-    return {"stdlib": stdlib_since(before)}
+    with ImportRecorder() as recorder:
+        host.load(task["name"])
+        brought = recorder.brought()
+    return {"host": hosts_since(before), "stdlib": of_stdlib(brought)}
 
 
 def _trace(task: dict[str, Any]) -> dict[str, Any]:
     """Traced bytes, modules, and what came back."""
-    stdlib_bytes = import_stdlib(task["stdlib"])
     names = make_room_for_names()
     host = _host(task, "gate")
+    host.ask(task["name"])
+    import_modules(task["host"])
+    stdlib_bytes = import_modules(task["stdlib"])
     account = host.load(task["name"])
     receipt = host.unload(task["name"], dependencies=True)
     del names
