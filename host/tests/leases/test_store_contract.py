@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 from obstore.store import LocalStore, MemoryStore
-from weighbridge_hookspecs import ContextClosed, Store
+from weighbridge_hookspecs import ConfigurationError, ContextClosed, Store
 
 from weighbridge.leases.object_store import ObjectBucket
 from weighbridge.leases.store import FILE_BYTES, NamespaceStore, StoreFile
@@ -244,13 +244,18 @@ def test_a_value_that_is_too_large_is_refused(tmp_path: Path) -> None:
         one.close()
 
 
-@pytest.mark.parametrize("name", ["", "n" * 65])
-def test_a_namespace_without_a_proper_name_is_refused(opened: Opened, name: str) -> None:
-    """A name is text of 1 to 64 bytes."""
-    with pytest.raises(ValueError, match="the namespace"):
-        opened.namespace(name)
-    with pytest.raises(ValueError, match="the namespace"):
-        opened.drop(name)
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [("", "is empty"), ("n" * 65, "65 bytes: 64 is the most"), ("\u00fc" * 33, "66 bytes"), ("\ud800", "as UTF-8")],
+)
+def test_a_namespace_without_a_proper_name_is_refused(opened: Opened, name: str, problem: str) -> None:
+    """A name is text of 1 to 64 bytes; the error says what to do, and names of the full length are fine."""
+    for call in (opened.namespace, opened.drop):
+        with pytest.raises(ConfigurationError, match=f"the namespace .*{problem}.*Give another name") as caught:
+            call(name)
+        assert caught.value.step == "lease"
+    opened.namespace("n" * 64).put("tea", b"green")
+    assert opened.namespace("n" * 64).get("tea") == b"green"
 
 
 def test_a_closed_handle_refuses_every_call(opened: Opened) -> None:

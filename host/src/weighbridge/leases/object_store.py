@@ -69,8 +69,8 @@ class ObjectBucket:
     def namespace(self, name: str, *, max_bytes: int | None = None) -> NamespaceStore:
         """A store of keys of its own.
 
-        :raises ConfigurationError: if `max_bytes` is given: others may write to the bucket, so nobody here knows what
-            it holds. The service has quotas for that.
+        :raises ConfigurationError: if there can be no namespace of that name, or if `max_bytes` is given: others may
+            write to the bucket, so nobody here knows what it holds. The service has quotas for that.
         :raises ContextClosed: after `close`.
         """
         self._opened()
@@ -82,7 +82,10 @@ class ObjectBucket:
         return NamespaceStore(self, name)
 
     def drop(self, name: str) -> None:
-        """Forget every key of a namespace; its handles stay usable."""
+        """Forget every key of a namespace; its handles stay usable.
+
+        :raises ConfigurationError: if there can be no namespace of that name.
+        """
         name = checked_namespace(name)
         for key in list(self.list(name, "")):
             self.remove(name, key)

@@ -96,7 +96,9 @@ class StoreFile:
     def namespace(self, name: str, *, max_bytes: int | None = None) -> NamespaceStore:
         """A store of keys of its own. Handles of the same name see the same keys.
 
+        :param name: of 1 to 64 bytes in UTF-8.
         :param max_bytes: what the values of the namespace may have together; None is no bound.
+        :raises ConfigurationError: if there can be no namespace of that name.
         :raises ContextClosed: after `close`.
         """
         with self._opened():
@@ -108,7 +110,11 @@ class StoreFile:
             return tuple(index.namespaces())
 
     def drop(self, name: str) -> None:
-        """Forget every key of a namespace; its handles stay usable."""
+        """Forget every key of a namespace; its handles stay usable.
+
+        :raises ConfigurationError: if there can be no namespace of that name.
+        :raises ContextClosed: after `close`.
+        """
         name = checked_namespace(name)
         with self._opened() as index:
             for file in index.drop(name):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from weighbridge_hookspecs import ConfigurationError
+
 # Percent-encoded, a namespace and a key of these lengths still fit into the 1,024 bytes that S3 allows for a name:
 # https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html
 MAX_NAMESPACE_BYTES: Final = 64
@@ -14,9 +16,14 @@ def checked_namespace(name: object) -> str:
     """`name`, if it is a text of 1 to 64 bytes.
 
     :raises TypeError: if it is no text.
-    :raises ValueError: if it is empty, too long, or cannot be written as UTF-8.
+    :raises ConfigurationError: if it is empty, too long, or cannot be written as UTF-8.
     """
-    return _sized(name, "namespace", MAX_NAMESPACE_BYTES)
+    try:
+        return _sized(name, "namespace", MAX_NAMESPACE_BYTES)
+    except ValueError as error:
+        raise ConfigurationError(
+            f"{error}", step="lease", advice="Give another name; a plugin's is that of its entry point"
+        ) from None
 
 
 def checked_key(key: object) -> str:
