@@ -129,3 +129,13 @@ def test_a_load_that_fails_leaves_the_hosts_modules_there(site: Path) -> None:
     assert said["missing"] == []
     assert said["receipts"]["east"]["kept"] == []
     assert 0 <= said["accounts"]["east"]["traced_bytes"] - DATA < 2 * FIRST_USE  # the first undoing leaves some, too
+
+
+def test_the_place_of_plugins_among_the_loggers_is_there_before_the_first_of_them() -> None:
+    """Or the first load would make it, and be charged for it."""
+    script = (
+        "import logging, weighbridge.host, weighbridge.lifecycle.loading;"
+        "print(type(logging.root.manager.loggerDict.get('weighbridge.plugins')) is logging.Logger)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "True"

@@ -43,6 +43,8 @@ from .states import State
 from .words import in_words
 
 _log: Final = logging.getLogger("weighbridge.lifecycle")
+# the parent of the plugins' loggers: the first plugin would be charged for its place in the tree
+logging.getLogger("weighbridge.plugins")
 
 
 @attrs.define
