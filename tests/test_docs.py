@@ -28,7 +28,7 @@ from weighbridge.cli import app
 from weighbridge.cli.config import Config
 from weighbridge.lifecycle.context import HostContext
 from weighbridge.lifecycle.states import TRANSITIONS, State
-from weighbridge.pressure import Reaction
+from weighbridge.pressure.relief import Effort, Reaction
 from weighbridge.reclaim.receipt import Step
 from weighbridge.reclaim.ties.catalogue import TIES
 from weighbridge.reclaim.ties.tie import Finding as TieFinding
@@ -51,7 +51,7 @@ LOCAL: Final = re.compile(r"(?<![\w.])/(?:work|root|home|tmp|Users)/")
 
 # Which page says what the fields of a record mean, each under a heading with the record's name.
 RECORDS: Final[dict[str, tuple[type, ...]]] = {
-    "docs/accounting.md": (LoadWeighing, Account, Statement, Receipt, Survivor, Step, Weighing, Weight, Reaction),
+    "docs/accounting.md": (LoadWeighing, Account, Statement, Receipt, Survivor, Step, Weighing, Weight, Reaction, Effort),
     "docs/operating.md": (Explanation, PluginCheck, Finding),
     "docs/ties.md": (TieFinding,),
     "docs/services/budget.md": (BudgetView,),

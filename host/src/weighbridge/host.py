@@ -140,7 +140,7 @@ class Host:
         self._bookkeeper = bookkeeper = Bookkeeper(hooks, books, self._meter, roster.plugins, roster.held)
         self._ceiling = in_force = ceiling_of(bounds, own)
         self._treasurer = treasurer = Treasurer(in_force, process, bookkeeper, roster)
-        self._relief = relief = Relief(hooks, process.resident_bytes, bookkeeper.held_bytes, turn.lock)
+        self._relief = relief = Relief(hooks, process.resident_bytes, bookkeeper.held_bytes)
 
         # what is lent
         self._services = services = Services(store, buffer_terms(bounds, in_force, process, relief))

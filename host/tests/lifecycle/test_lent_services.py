@@ -391,7 +391,7 @@ def test_without_a_file_nothing_durable_is_lent(kind: str) -> None:
         LENT[kind](desk.context())
     assert str(caught.value) == (
         f"lamp: this host lends no {kind!r}, for it was given no file to keep things in. "
-        'Let the application name one: Host(store="/var/lib/app/plugins.sqlite3")'
+        'Let the application name one, Host(store="plugins.sqlite3"), or give weighbridge run --store'
     )
     desk.ledgers["lamp"].revoke()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import threading
 
 import attrs
 import pytest
@@ -38,7 +37,7 @@ class Scene:
     monitor: MemoryMonitor = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.relief = Relief(self.hooks, self.resident_bytes, dict, threading.RLock())
+        self.relief = Relief(self.hooks, self.resident_bytes, dict)
         self.relief.give_back = self.give_back
         self.monitor = MemoryMonitor(
             SETTINGS,
@@ -120,27 +119,6 @@ def test_what_did_not_help_is_not_repeated_at_every_check() -> None:
         scene.check(usage * MIB)
         counts.append(len(scene.relief.reactions))
     assert counts == [1, 1, 1, 1, 1, 1, 2, 2, 2, 3, 3]
-
-
-def test_a_load_under_way_is_no_reason_to_be_critical() -> None:
-    """Nobody could be asked, so nobody knows whether it would have helped; the next check tries again."""
-    scene = Scene()
-    lock, taken, over = threading.RLock(), threading.Event(), threading.Event()
-    scene.relief._lock = lock
-
-    def hold() -> None:
-        with lock:
-            taken.set()
-            over.wait()
-
-    loading = threading.Thread(target=hold)
-    loading.start()
-    taken.wait()
-    assert [scene.check(90 * MIB), scene.check(90 * MIB)] == ["elevated", "elevated"]
-    over.set()
-    loading.join()
-    assert scene.check(90 * MIB) == "critical"
-    assert len(scene.relief.reactions) == 3
 
 
 def test_a_limit_from_outside_counts_if_it_is_lower() -> None:

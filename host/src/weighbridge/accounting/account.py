@@ -45,8 +45,8 @@ class Account:
     leased_bytes: int
     """Of buffers, rented and idle, and of what is in caches, as the plugin weighed it."""
     held_bytes: int
-    """``native_bytes``, and ``live_bytes`` if known, else what its load took, ``traced_bytes`` or all of it where nothing
-    was traced, and what it leases since."""
+    """``native_bytes``, and ``live_bytes`` if known, else what its load took (``traced_bytes``, or all of it where
+    nothing was traced) and what it leases since."""
     live_bytes: int | None
     """Python memory now, by traceback; None unless the meter is ``trace``."""
     peak_bytes: int

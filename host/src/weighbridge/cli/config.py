@@ -2,6 +2,11 @@
 
 ceiling = "128 MiB"
 disabled = ["balloon"]
+store = "plugins.sqlite3"
+
+[memory]
+enabled = true
+pool_max_array = "1 MiB"
 
 [plugins.lantern]
 seconds = 0.5
@@ -11,20 +16,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import attrs
 import click
 from weighbridge_hookspecs import ConfigurationError
 
 from ..discovery.nearest import did_you_mean
+from ..pressure.settings import MemorySettings
 from ..units import parse_bytes
+
+_SIZES: Final = frozenset({"pool_max_array"})
 
 config_option = click.option(
     "--config",
     metavar="FILE",
     type=click.Path(path_type=Path),
-    help="TOML file with ceiling, disabled, and a table [plugins.NAME] of settings for each plugin.",
+    help="TOML file with ceiling, disabled, store, a table [memory], and a table [plugins.NAME] for each plugin.",
 )
 
 
@@ -34,6 +42,8 @@ class Config:
 
     ceiling: int | str | None = None
     disabled: tuple[str, ...] = ()
+    store: Path | None = None
+    memory: MemorySettings = attrs.field(factory=MemorySettings)
     plugins: Mapping[str, Mapping[str, Any]] = attrs.field(factory=dict)
 
     def strangers(self, known: Iterable[str]) -> list[str]:
@@ -64,11 +74,31 @@ def read_config(file: Path | None) -> Config:
     problem = _problem(content)
     if problem:
         raise ConfigurationError(f"{file}: {problem}", step="configure")
+    store = content.get("store")
     return Config(
         ceiling=content.get("ceiling"),
         disabled=tuple(content.get("disabled", ())),
+        store=file.parent / store if store else None,
+        memory=_memory(file, content.get("memory")),
         plugins=content.get("plugins", {}),
     )
+
+
+def _memory(file: Path, table: Mapping[str, Any] | None) -> MemorySettings:
+    """The table [memory]; sizes in it may be texts, and the ceiling is not in it."""
+    if table is None:
+        return MemorySettings()
+    given = {f"{key}_bytes" if key in _SIZES else key: value for key, value in table.items()}
+    problem = ""
+    try:
+        for key in _SIZES & set(table):
+            given[f"{key}_bytes"] = parse_bytes(table[key])
+        return MemorySettings(**given)
+    except ValueError as error:
+        problem = str(error)
+    except ConfigurationError as error:
+        problem = str(error)
+    raise ConfigurationError(f"{file}: memory: {problem}", step="configure")
 
 
 def _problem(content: Mapping[str, Any]) -> str | None:
@@ -84,6 +114,11 @@ def _problem(content: Mapping[str, Any]) -> str | None:
     disabled = content.get("disabled", [])
     if not isinstance(disabled, list) or not all(isinstance(name, str) for name in disabled):
         return "disabled has to be an array of names"
+    store = content.get("store", "x")
+    if not isinstance(store, str) or not store:
+        return f"store is {store!r}; give the path of a file, which is looked for beside this one"
+    if (problem := _memory_problem(content.get("memory", {"enabled": False}))) is not None:
+        return problem
     plugins = content.get("plugins", {})
     if not isinstance(plugins, dict):
         return "plugins has to be a table"
@@ -91,3 +126,16 @@ def _problem(content: Mapping[str, Any]) -> str | None:
         if not isinstance(table, dict):
             return f"plugins.{name} has to be a table"
     return None
+
+
+def _memory_problem(table: object) -> str | None:
+    if not isinstance(table, dict):
+        return "memory has to be a table"
+    fields = (field.name for field in attrs.fields(MemorySettings) if field.name != "ceiling_bytes")
+    known = [name.removesuffix("_bytes") for name in fields]
+    for key in table:
+        if key == "ceiling":
+            return "memory.ceiling: the ceiling is a key of its own, above every table"
+        if key not in known:
+            return f"no such key: memory.{key}{did_you_mean(key, known)}"
+    return None if "enabled" in table else "memory: say enabled = true, or enabled = false"

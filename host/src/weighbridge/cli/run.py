@@ -10,6 +10,7 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Final
 
+import attrs
 import click
 from weighbridge_hookspecs import Event, hookimpl
 
@@ -32,7 +33,7 @@ from .output import (
     result_alone,
     say,
 )
-from .show import ACCOUNT_COLUMNS, account_rows, show_receipts, show_report, show_statement, summary
+from .show import ACCOUNT_COLUMNS, account_rows, pressure_lines, show_receipts, show_report, show_statement, summary
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -47,6 +48,12 @@ _TERMINAL_SECONDS: Final = 2.0
 @click.command(short_help="Load plugins under a ceiling, and unload them on Ctrl-C.")
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 @click.option("--ceiling", metavar="SIZE", help="What the process may hold, such as 128MiB.")
+@click.option(
+    "--bounded",
+    is_flag=True,
+    help="Stay under the ceiling, 128 MiB by default: buffers are pooled, and near it room is made.",
+)
+@click.option("--store", metavar="FILE", type=click.Path(path_type=Path), help="Where plugins keep data.")
 @group_option
 @config_option
 @click.option(
@@ -67,6 +74,8 @@ _TERMINAL_SECONDS: Final = 2.0
 def run(
     names: tuple[str, ...],
     ceiling: str | None,
+    bounded: bool,
+    store: Path | None,
     group: str,
     config: Path | None,
     meter: str,
@@ -90,8 +99,10 @@ def run(
         meter=meter,  # type: ignore[arg-type]  # click has checked it
         settings=settings.plugins,
         disabled=settings.disabled,
+        store=settings.store if store is None else store,
+        memory=attrs.evolve(settings.memory, enabled=True) if bounded else settings.memory,
     )
-    report = statement = interruption = None
+    report = statement = statistics = interruption = None
     with result_alone(as_json):
         try:
             _warn_of_strangers(host, settings, config)
@@ -101,7 +112,8 @@ def run(
             show_report(report)
             if not once and (report.loaded or report.dormant or report.deferred):
                 _keep_running(host, every, as_json)
-            statement = host.accounts()
+            host.check_memory()
+            statement, statistics = host.accounts(), host.statistics()
             if not as_json:
                 _show_end(host, statement)
         except Interrupted as error:
@@ -110,7 +122,7 @@ def run(
         finally:
             ending = unload_all(host)
     if as_json:
-        document = {"report": report, "statement": statement, "receipts": ending.receipts}
+        document = {"report": report, "statement": statement, "statistics": statistics, "receipts": ending.receipts}
         print_json({**document, "problems": ending.problems})
     elif ending.receipts:
         say()
@@ -134,7 +146,7 @@ def _warn_of_strangers(host: Host, settings: Config, file: Path | None) -> None:
 def _show_end(host: Host, statement: Statement) -> None:
     if not host.plugins():
         say(f"no plugin is installed in the group {host.group!r}")
-    show_statement(statement)
+    show_statement(statement, host.statistics())
 
 
 def _interrupted_at(host: Host) -> str:
@@ -181,7 +193,7 @@ def _keep_running(host: Host, every: float | None, as_json: bool) -> None:
     try:
         if not terminal:
             if not as_json:
-                show_statement(host.accounts())
+                show_statement(host.accounts(), host.statistics())
             complain("running; Ctrl-C or SIGTERM unloads everything")
         with _live() if terminal else nullcontext() as live:
             while True:
@@ -192,7 +204,7 @@ def _keep_running(host: Host, every: float | None, as_json: bool) -> None:
                 except Empty:
                     if live is None and not as_json:
                         say(f"\n{time.strftime('%H:%M:%S')}")
-                        show_statement(host.accounts())
+                        show_statement(host.accounts(), host.statistics())
                 else:
                     if live is not None:
                         live.console.print(line, markup=False)
@@ -222,6 +234,6 @@ def _now(host: Host, running_seconds: float, width: int) -> RenderableType:
     hours, minutes = divmod(minutes, 60)
     return Group(
         fitting(ACCOUNT_COLUMNS, account_rows(statement), width),
-        Text(f"\n{summary(statement)}"),
+        Text("\n" + "\n".join([summary(statement), *pressure_lines(host.statistics())])),
         Text(f"running for {hours}:{minutes:02}:{seconds:02}; Ctrl-C unloads everything", style="dim"),
     )

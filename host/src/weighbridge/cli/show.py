@@ -6,14 +6,17 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from ..accounting.account import Account, Statement
-from ..lifecycle.report import LoadReport
+from ..lifecycle.report import HostStatistics, LoadReport
+from ..pressure.relief import Reaction
 from ..reclaim.receipt import Receipt
 from ..units import format_bytes
 from .output import change, complain, count, one_line, print_table, say, seconds, share, size
 
 _CHAINS: Final = 3
 
-ACCOUNT_COLUMNS: Final = ("plugin", ">python", ">native", ">held", ">peak", ">at most", "leases")
+_OCCASIONS: Final = {"load": "a load", "buffer": "a buffer", "pressure": "the process"}
+
+ACCOUNT_COLUMNS: Final = ("plugin", ">python", ">leased", ">native", ">held", ">peak", ">at most", "leases")
 
 
 def report_lines(report: LoadReport) -> list[str]:
@@ -32,11 +35,13 @@ def show_report(report: LoadReport) -> None:
         complain(line)
 
 
-def show_statement(statement: Statement) -> None:
-    """Every account, and the lines that belong to nobody."""
+def show_statement(statement: Statement, statistics: HostStatistics | None = None) -> None:
+    """Every account, and the lines that belong to nobody; with statistics, how near the process is to its ceiling."""
     print_table(ACCOUNT_COLUMNS, account_rows(statement))
     say()
     say(summary(statement))
+    for line in pressure_lines(statistics) if statistics is not None else []:
+        say(line)
 
 
 def account_rows(statement: Statement) -> list[Sequence[str]]:
@@ -49,7 +54,7 @@ def account_rows(statement: Statement) -> list[Sequence[str]]:
         ("unattributed", statement.unattributed_bytes),
     ):
         if nbytes != 0:
-            rows.append((f"({label})", "", "", format_bytes(nbytes), "", "", ""))
+            rows.append((f"({label})", "", "", "", format_bytes(nbytes), "", "", ""))
     return rows
 
 
@@ -57,6 +62,7 @@ def _account(account: Account) -> Sequence[str]:
     return (
         f"{account.plugin} {account.version}",
         format_bytes(account.traced_bytes if account.live_bytes is None else account.live_bytes),
+        size(account.leased_bytes or None),
         format_bytes(account.native_bytes),
         format_bytes(account.held_bytes),
         format_bytes(account.peak_bytes),
@@ -74,6 +80,28 @@ def summary(statement: Statement) -> str:
     if statement.headroom_bytes is not None:
         text += f", headroom {format_bytes(statement.headroom_bytes)}"
     return text
+
+
+def pressure_lines(statistics: HostStatistics) -> list[str]:
+    """How near the process is to its ceiling, and the last attempt to make room; nothing where nobody looks."""
+    memory = statistics.memory
+    lines = []
+    if memory is not None:
+        limit = f", by {memory.outside_limit_source}" if memory.ceiling_bytes == memory.outside_limit_bytes else ""
+        lines.append(
+            f"pressure {memory.level}: the ceiling is {format_bytes(memory.ceiling_bytes)}{limit}, "
+            f"room is made above {format_bytes(memory.threshold_bytes)}"
+        )
+    if (last := statistics.last_reaction) is not None:
+        lines.append(f"last made room for {_OCCASIONS[last.occasion]}: {_outcome(last)}")
+    return lines
+
+
+def _outcome(reaction: Reaction) -> str:
+    """What one attempt to make room came to."""
+    text = f"{format_bytes(reaction.wanted_bytes)} wanted, {change(-reaction.freed_bytes)} measured"
+    asked = ", ".join(f"{name} says {format_bytes(size)}" for name, size in reaction.believed_bytes.items())
+    return f"{text} ({asked})" if asked else text
 
 
 def show_receipts(receipts: Sequence[Receipt]) -> None:

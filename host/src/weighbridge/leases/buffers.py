@@ -118,10 +118,13 @@ class BufferPool:
         """
         if clear:
             return self._lend(nbytes, clear)
+        block: _Block | None
         try:
             take, put, cut = self._known[nbytes]
             block = take()  # from here to `put` nobody else can see it
         except (LookupError, TypeError):
+            block = None
+        if block is None:  # not in the handler above: what is raised there would seem to come of it
             return self._lend(nbytes, clear)
         if getrefcount(block) != _FREE:
             put(block)

@@ -168,7 +168,7 @@ class Services:
                 f"this host lends no {service!r}, for it was given no file to keep things in",
                 plugin=plugin,
                 step="lease",
-                advice='Let the application name one: Host(store="/var/lib/app/plugins.sqlite3")',
+                advice='Let the application name one, Host(store="plugins.sqlite3"), or give weighbridge run --store',
             )
         return self._path
 

@@ -149,7 +149,7 @@ class MemoryMonitor:
         reaction = self._relief.make_room("pressure", lambda: max(0, self._usage() - target), level=self._level)
         self._used = self._usage()
         self._reactions += reaction is not None
-        if reaction is not None and reaction.is_complete and self._used > self.threshold_bytes:
+        if reaction is not None and self._used > self.threshold_bytes:
             self._in_vain = self._checks, self._used
             self._rise("critical")
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from types import MappingProxyType
-from typing import Final, Literal, Protocol, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 import attrs
 from weighbridge_hookspecs import Event, ReleaseRequest
@@ -18,6 +18,7 @@ from weighbridge_hookspecs.records import PressureLevel
 
 from ..accounting.process import trim
 from ..hooks import Hooks
+from ..units import format_bytes
 
 Occasion: TypeAlias = Literal["load", "buffer", "pressure"]
 Means: TypeAlias = Literal["young", "buffers", "plugins", "all"]
@@ -64,8 +65,6 @@ class Reaction:
     missing_bytes: int
     """Of those, what was still missing at the end; 0 if there is room now."""
     efforts: tuple[Effort, ...]
-    is_complete: bool
-    """False where a load or an unload was under way elsewhere, so that no plugin could be asked."""
     resident_before_bytes: int
     resident_after_bytes: int
     at: float
@@ -83,16 +82,6 @@ class Reaction:
         return self.resident_before_bytes - self.resident_after_bytes
 
 
-class Lock(Protocol):
-    """A lock that its own thread may take again."""
-
-    def acquire(self, blocking: bool = True) -> bool:
-        """Take it; whether it could be taken."""
-
-    def release(self) -> None:
-        """Give it back."""
-
-
 @attrs.define
 class _Course:
     """How one attempt is going."""
@@ -100,7 +89,6 @@ class _Course:
     missing: Callable[[], int]
     left: int
     efforts: list[Effort] = attrs.field(factory=list)
-    is_complete: bool = True
 
 
 class Relief:
@@ -108,8 +96,6 @@ class Relief:
 
     :param resident_bytes: what the process occupies now.
     :param held: bytes on each account; the biggest is asked first.
-    :param lock: of the host, under which plugins come and go. Whoever wants room may hold locks that the one who has
-        it waits for, so it is not waited for: plugins are then not asked.
     :ivar give_back: gives idle buffers back until so many bytes are free; the bytes that went.
     """
 
@@ -118,12 +104,10 @@ class Relief:
         hooks: Hooks,
         resident_bytes: Callable[[], int],
         held: Callable[[], Mapping[str, int]],
-        lock: Lock,
     ) -> None:
         self._hooks = hooks
         self._resident_bytes = resident_bytes
         self._held = held
-        self._lock = lock
         self.give_back: Callable[[int], int] = lambda nbytes: 0
         self._turn = threading.Lock()
         self._at_work: int | None = None
@@ -151,16 +135,19 @@ class Relief:
 
         :param missing: how many bytes are missing now; 0 once there is room.
         :param owner: the plugin for which it is done, which is not asked.
-        :returns: None if nothing is missing, or where another attempt is under way and cannot be waited for.
+        :returns: None if nothing is missing, if nothing could be done, or where another attempt is under way and cannot
+            be waited for.
         """
         with self._own_turn(wait=occasion == "load") as ours:
             wanted = missing() if ours else 0
             if not wanted:
                 return None
             reaction = self._react(occasion, _Course(missing, wanted), level, owner)
+            if not reaction.efforts:
+                return None
             self._reactions.append(reaction)
-        need = {"load": "for a load", "buffer": "for a buffer", "pressure": "to get below the threshold"}[occasion]
-        reason = f"{wanted} bytes were needed {need}"
+        need = {"load": "for a load", "buffer": "for a buffer", "pressure": "to relieve the process"}[occasion]
+        reason = f"{format_bytes(wanted)} were needed {need}"
         self._hooks.event(Event(kind="release", bytes=reaction.freed_bytes, level=level, reason=reason))
         return reaction
 
@@ -198,7 +185,6 @@ class Relief:
             wanted_bytes=wanted,
             missing_bytes=course.left,
             efforts=tuple(course.efforts),
-            is_complete=course.is_complete,
             resident_before_bytes=before,
             resident_after_bytes=self._resident_bytes(),
             at=at,
@@ -206,19 +192,13 @@ class Relief:
         )
 
     def _ask_plugins(self, course: _Course, level: PressureLevel, owner: str | None) -> None:
-        """One after the other, under the lock: nobody is unloaded while it is asked."""
-        if not self._lock.acquire(blocking=False):
-            course.is_complete = False
-            return
-        try:
-            held = self._held()
-            for name in sorted(held, key=lambda name: (-held[name], name)):
-                if not course.left:
-                    break
-                if name != owner and _RELEASE in self._hooks.implemented(name):
-                    self._act(course, "plugin", partial(self._ask, name, level), name)
-        finally:
-            self._lock.release()
+        """One after the other. One that is unloaded meanwhile is waited for: an unload sees who is being asked."""
+        held = self._held()
+        for name in sorted(held, key=lambda name: (-held[name], name)):
+            if not course.left:
+                break
+            if name != owner and _RELEASE in self._hooks.implemented(name):
+                self._act(course, "plugin", partial(self._ask, name, level), name)
 
     def _ask(self, name: str, level: PressureLevel, nbytes: int) -> int:
         released = self._hooks.release_memory(name, ReleaseRequest(bytes=nbytes, level=level))

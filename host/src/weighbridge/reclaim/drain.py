@@ -31,7 +31,8 @@ class Drain:
 
     :param namespaces: of the plugin's modules, by :func:`weighbridge.reclaim.watch.namespaces`.
     :param callers: hook callers that had an implementation of the plugin.
-    :param leased: identifiers of threads that the host supervises; they are stopped later, with the other leases.
+    :param leased: identifiers of threads that the host supervises. What they run for the plugin is stopped later, with
+        the other leases, so that only a call that the host makes itself keeps them inside.
     :param is_calling: whether a frame has a call of the plugin in hand that does not go through a caller.
     """
 
@@ -53,7 +54,7 @@ class Drain:
         names = {thread.ident: thread.name for thread in threading.enumerate()}
         lines = []
         for ident, frame in sys._current_frames().items():
-            at = None if ident in self._leased else self._inside(frame)
+            at = self._inside(frame) if ident not in self._leased or self._has_call(frame) else None
             if at is not None:
                 lines.append(f"thread {names.get(ident, ident)!r} at {_place(at)}")
         return lines + [f"coroutine {name} at {place}" for name, place in self._coroutines()]
@@ -82,14 +83,17 @@ class Drain:
                 return step
         return None
 
+    def _has_call(self, frame: FrameType) -> bool:
+        return any(step is call for step in stack(frame) for call in self._calls)
+
     def _calls_under_way(self, callers: set[int]) -> list[FrameType]:
         """Frames of calls that may have copied their list of implementations before the plugin was taken out of it."""
         return [
             step
             for ident, frame in sys._current_frames().items()
-            if ident not in self._leased
             for step in stack(frame)
-            if self._is_calling(step) or (step.f_code in _CALLS and id(step.f_locals.get("self")) in callers)
+            if self._is_calling(step)
+            or (ident not in self._leased and step.f_code in _CALLS and id(step.f_locals.get("self")) in callers)
         ]
 
     def _coroutines(self) -> Iterator[tuple[str, str]]:
