@@ -842,6 +842,39 @@ def test_hot_loop_allocates_and_collects_nothing(tmp_path: Path) -> None:
     assert pool.statistics().made == 1
 
 
+@pytest.mark.parametrize("clear", [False, True])
+def test_blocks_that_have_gone_leave_nothing_behind(clear: bool) -> None:
+    """A pool that makes every block anew, and that nobody asks for figures, takes the same after 2,000 rents."""
+    pool = BufferPool(64 * KIB, pool_max_array_bytes=MIB if clear else 0)
+
+    def rents() -> int:
+        for _ in range(1000):
+            pool.rent(4096, clear=clear).release()
+        return tracemalloc.get_traced_memory()[0]
+
+    tracemalloc.start()
+    try:
+        rents()
+        base = rents()
+        growth = rents() - base
+    finally:
+        tracemalloc.stop()
+    assert growth < 4096
+    assert pool.statistics().made == pool.ceiling.statistics().charges == 3000
+
+
+def test_ceiling_counts_the_blocks_of_all_pools() -> None:
+    """A block that is lent again was counted when it was made, and one that found no room never."""
+    ceiling = BufferCeiling(64 * KIB)
+    pools = [BufferPool(ceiling), BufferPool(ceiling, pool_max_array_bytes=0)]
+    for pool in (*pools, *pools, *pools):
+        pool.rent(8 * KIB).release()
+    with pytest.raises(CeilingExceeded):
+        pools[0].rent(65 * KIB)
+    assert [pool.statistics().made for pool in pools] == [1, 3]
+    assert ceiling.statistics().charges == 1 + 3
+
+
 # --- wrong input ------------------------------------------------------------------------------------------------------
 
 

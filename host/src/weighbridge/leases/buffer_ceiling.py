@@ -46,6 +46,8 @@ class CeilingStatistics:
     """Rented and idle, of all pools."""
     peak_bytes: int
     """The most that was ever used."""
+    charges: int
+    """How often a new block was put on the account; one that is lent again is there already."""
     collections: int
     """Collections of garbage that were made for room."""
     requests: int
@@ -80,7 +82,7 @@ class BufferCeiling:
         has the lock as in any other, and a deque needs none."""
         # The collector may run a finalizer that rents while the lock is held by the same thread.
         self._lock = threading.RLock()
-        self._used = self._peak = 0
+        self._used = self._peak = self._charges = 0
         self._coming = 0
         """Charged, and not occupied yet by the process: what several threads allocate at once counts for each other."""
         self._collections = self._requests = self._refusals = 0
@@ -169,6 +171,7 @@ class BufferCeiling:
                 ceiling_bytes=self._ceiling,
                 used_bytes=self._settle(),
                 peak_bytes=self._peak,
+                charges=self._charges,
                 collections=self._collections,
                 requests=self._requests,
                 refusals=self._refusals,
@@ -193,6 +196,7 @@ class BufferCeiling:
             self._used = used
             self._coming += nbytes
             self._peak = max(self._peak, used)
+            self._charges += 1
             return True
 
     def _would_occupy(self, nbytes: int) -> int:

@@ -280,6 +280,7 @@ class BufferPool:
             self._made += 1
             self._made_bytes += size
             block.tally = self._tally  # from here on, its end takes it off the account
+            self._tally.settle()  # or the notes on blocks that have gone would grow as long as nobody asks
         return block
 
     def _allocate(self, size: int) -> _Block:
