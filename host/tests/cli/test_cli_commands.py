@@ -28,12 +28,14 @@ from weighbridge_hookspecs import (
 
 from weighbridge import cli
 from weighbridge.accounting.account import Account, Statement
+from weighbridge.accounting.process import ProcessMemory
 from weighbridge.cli import app
 from weighbridge.cli import run as run_module
 from weighbridge.cli.list import Listed
 from weighbridge.cli.output import one_line
 from weighbridge.fabricate import write_distribution
-from weighbridge.lifecycle.report import LoadReport, Outcome
+from weighbridge.leases.store import StoreFile
+from weighbridge.lifecycle.report import HostStatistics, LoadReport, Outcome
 from weighbridge.reclaim.receipt import Receipt, Survivor
 from weighbridge.weighing.records import Check, Finding, Weighing
 
@@ -273,6 +275,56 @@ def test_run_takes_the_ceiling_from_the_option_before_the_file(site: Path, run: 
     assert " of 900.0 GiB," in run("run", "--once", "--group", GROUP, "--config", str(file), "--ceiling", "900GiB").out
 
 
+KEEPING = """
+from weighbridge_hookspecs import hookimpl
+class Plugin:
+    def __init__(self, context):
+        context.store.put("oil", b"3")
+        self.cache = context.cache(100, 1 << 40)
+        for number in range(60):
+            self.cache.put(number, b"x" * (1 << 20), nbytes=1 << 20)
+    @hookimpl
+    def weighbridge_release_memory(self, request):
+        return self.cache.trim(request.bytes)
+"""
+
+
+def test_run_stays_under_a_ceiling_if_it_is_asked_to(site: Path, run: Run, tmp_path: Path) -> None:
+    """It says how near it is, and what it did; the store is a file that is there afterwards."""
+    write_distribution(site, "keeper", KEEPING, manifest=MANIFEST)
+    store = tmp_path / "plugins.sqlite3"
+    ceiling = f"{ProcessMemory().resident_bytes() + (50 << 20)}"
+    done = run("run", "keeper", "--once", "--bounded", "--ceiling", ceiling, "--store", str(store))
+    assert (done.code, done.err) == (0, "")
+    assert re.search(r"^keeper 1\.0 +[\d.]+ KiB +\d\d\.\d MiB ", done.out, re.MULTILINE)
+    assert re.search(
+        r"^pressure nominal: the ceiling is [\d.]+ MiB, room is made above [\d.]+ MiB\n"
+        r"last made room for the process: [\d.]+ MiB wanted, -[\d.]+ MiB measured \(keeper says [\d.]+ MiB\)$",
+        done.out,
+        re.MULTILINE,
+    )
+    with StoreFile(store) as opened:
+        assert opened.namespaces() == ("keeper",)
+
+
+def test_run_says_as_json_how_the_process_was_kept_within_bounds(site: Path, run: Run, tmp_path: Path) -> None:
+    """By the file as by the option: levels, the ceiling in force, and every reaction with what it really freed."""
+    write_distribution(site, "keeper", KEEPING, manifest=MANIFEST)
+    file = tmp_path / "weighbridge.toml"
+    ceiling = ProcessMemory().resident_bytes() + (50 << 20)
+    file.write_text(f'ceiling = {ceiling}\nstore = "here.sqlite3"\n[memory]\nenabled = true\nfollow_limits = false\n')
+    done = run("run", "keeper", "--once", "--config", str(file), "--json")
+    statistics = done.json["statistics"]
+    assert (statistics["memory"]["level"], statistics["memory"]["ceiling_bytes"]) == ("nominal", ceiling)
+    (reaction,) = statistics["reactions"]
+    assert reaction["resident_before_bytes"] - reaction["resident_after_bytes"] > 5 << 20
+    assert reaction["efforts"][-1]["plugin"] == "keeper"
+    assert statistics["services"]["store"]["keys"] == 1
+    assert (tmp_path / "here.sqlite3").is_file()
+    done = run("run", "--once", "--group", GROUP, "--json")
+    assert done.json["statistics"]["memory"] is None
+
+
 def test_run_without_plugins_has_nothing_to_wait_for(run: Run) -> None:
     """It says so, and ends."""
     done = run("run", "--group", "nobody.here")
@@ -350,9 +402,10 @@ def test_run_as_json_has_report_statement_and_receipts(site: Path, run: Run) -> 
     write_distribution(site, "moth", FOREIGN + "print('hello')\n", group=GROUP)
     done = run("run", "--once", "--group", GROUP, "--json")
     assert (done.code, done.err) == (0, "hello\n")
-    assert set(done.json) == {"report", "statement", "receipts", "problems"}
+    assert set(done.json) == {"report", "statement", "statistics", "receipts", "problems"}
     assert set(done.json["report"]) == fields(LoadReport)
     assert set(done.json["report"]["loaded"][0]) == fields(Outcome)
+    assert set(done.json["statistics"]) == fields(HostStatistics)
     assert set(done.json["statement"]) == fields(Statement)
     assert set(done.json["statement"]["plugins"][0]) == fields(Account)
     assert set(done.json["receipts"][0]) == fields(Receipt)

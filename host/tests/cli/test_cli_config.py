@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from weighbridge_hookspecs import ConfigurationError
 
+from weighbridge import MemorySettings
 from weighbridge.cli.config import Config, read_config
 
 
@@ -28,6 +29,19 @@ def test_a_file_has_a_ceiling_names_and_settings(file: Path) -> None:
     assert read_config(file) == Config()
 
 
+def test_a_file_says_how_the_process_is_bounded_and_where_data_is_kept(file: Path) -> None:
+    """Sizes may be texts, and the store is looked for beside the file, wherever the command is started."""
+    file.write_text(
+        'store = "data/plugins.sqlite3"\n[memory]\nenabled = true\npool_max_array = "256 KiB"\ncheck_seconds = 1\n'
+        "pressure_threshold = 0.9\nfollow_limits = false\n"
+    )
+    config = read_config(file)
+    assert config.store == file.parent / "data/plugins.sqlite3"
+    assert config.memory == MemorySettings(
+        enabled=True, pool_max_array_bytes=256 << 10, check_seconds=1, pressure_threshold=0.9, follow_limits=False
+    )
+
+
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
@@ -40,6 +54,16 @@ def test_a_file_has_a_ceiling_names_and_settings(file: Path) -> None:
         ("disabled = [1]", "disabled has to be an array of names"),
         ("plugins = 3", "plugins has to be a table"),
         ("[plugins]\ncrane = 3", "plugins.crane has to be a table"),
+        ("store = 3", "store is 3; give the path of a file, which is looked for beside this one"),
+        ('store = ""', "store is ''; give the path of a file"),
+        ("memory = true", "memory has to be a table"),
+        ("[memory]", "memory: say enabled = true, or enabled = false"),
+        ("[memory]\nceiling = 1", "memory.ceiling: the ceiling is a key of its own, above every table"),
+        ("[memory]\nenabled = true\npool_max = 1", "no such key: memory.pool_max; did you mean 'pool_max_array'?"),
+        ("[memory]\nenabled = 1", "memory: enabled is 1. Give True or False"),
+        ('[memory]\nenabled = true\npool_max_array = "much"', "memory: 'much' is not a size: "),
+        ("[memory]\nenabled = true\npool_max_array = -1", "memory: -1 is below 0"),
+        ("[memory]\nenabled = true\npressure_threshold = 85", "memory: pressure_threshold is 85. Give a share"),
     ],
 )
 def test_what_makes_no_sense_is_named(file: Path, text: str, problem: str) -> None:

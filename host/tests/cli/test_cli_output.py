@@ -223,14 +223,16 @@ def statement(**figures: Any) -> Statement:
 def test_an_account_shows_what_is_held_now_where_that_is_known() -> None:
     """And what the load brought in where it is not."""
     rows = account_rows(statement(plugins=(account(live_bytes=1024, traced_bytes=2048), account(traced_bytes=2048))))
-    assert rows[0] == ("moth 1.0", "1.0 KiB", "unknown", "3.0 KiB", "3.0 KiB", "-", "2 timers")
+    assert rows[0] == ("moth 1.0", "1.0 KiB", "-", "unknown", "3.0 KiB", "3.0 KiB", "-", "2 timers")
     assert rows[1][1] == "2.0 KiB"
+    row, *_ = account_rows(statement(plugins=(account(leased_bytes=512),)))
+    assert row[2] == "512 B"
 
 
 def test_lines_of_nobody_are_left_out_where_there_is_nothing() -> None:
     """Nothing is 0 bytes; what is unknown is not nothing."""
     rows = account_rows(statement(shared_bytes=0, stdlib_bytes=4096, unattributed_bytes=None))
-    assert [(row[0], row[3]) for row in rows] == [("(standard library)", "4.0 KiB"), ("(unattributed)", "unknown")]
+    assert [(row[0], row[4]) for row in rows] == [("(standard library)", "4.0 KiB"), ("(unattributed)", "unknown")]
 
 
 def test_the_ceiling_is_part_of_the_summary_if_there_is_one() -> None:

@@ -95,6 +95,7 @@ USES = {
     "thread": "context.spawn(lambda stop: stop.wait())",
     "timer": "context.every(3600, self.receive)",
     "charge": "context.charge(4096, 'arena')",
+    "capability": "context.capabilities.register(f'c{number}', self, evidence='it is here')",
     "buffer": "self.inside.enter_context(context.buffers.rent(4096))",
 }
 ROUNDS = 3

@@ -46,6 +46,26 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "site"
 
 
+STORING = """
+class Plugin:
+    def __init__(self, context):
+        context.store.put("oil", b"3")
+        context.journal().append(b"lit")
+        with context.buffers.rent(4096) as view:
+            view[:1] = b"x"
+"""
+
+
+def test_a_plugin_that_stores_something_can_be_weighed_and_checked(site: Path) -> None:
+    """It gets a store of its own, which goes with the interpreter that it is weighed in."""
+    candidate = install(site, "keeper", STORING, '[memory]\nload = "1 MiB"\npeak = "1 MiB"\n')
+    weighing = weigh(candidate, rounds=1)
+    assert (weighing.status, weighing.error, weighing.survivors) == ("ok", None, ())
+    checked = check(candidate)
+    assert {finding.criterion: finding.detail for finding in checked.findings if not finding.passed} == {}
+    assert (checked.status, checked.passed) == ("ok", True)
+
+
 # --- signals ----------------------------------------------------------------------------------------------------------
 
 

@@ -30,7 +30,8 @@ class Account:
     group: str
     state: str
     traced_bytes: int | None
-    """Python memory that its load brought in: its own modules and objects, and dependencies that only it uses."""
+    """Python memory that its load brought in: its own modules and objects, and dependencies that only it uses. What it
+    leased meanwhile is not in it."""
     shared_bytes: int | None
     """Of modules that it uses together with other plugins. On the shared line, not in ``held_bytes``."""
     stdlib_bytes: int | None
@@ -45,10 +46,10 @@ class Account:
     leased_bytes: int
     """Of buffers, rented and idle, and of what is in caches, as the plugin weighed it."""
     held_bytes: int
-    """``native_bytes``, and ``live_bytes`` if known, else what its load took (``traced_bytes``, or all of it where
-    nothing was traced) and what it leases since."""
+    """``live_bytes`` if known, else ``traced_bytes``, else all that its load took, and ``leased_bytes`` and
+    ``native_bytes`` on top."""
     live_bytes: int | None
-    """Python memory now, by traceback; None unless the meter is ``trace``."""
+    """Python memory now, by traceback, without what it leases; None unless the meter is ``trace``."""
     peak_bytes: int
     """The highest ``held_bytes`` that any drawing of the account has seen."""
     resident_bytes: int

@@ -69,19 +69,26 @@ class Bookkeeper:
     def _draw(self, plugin: Plugin, attribution: Attribution | None) -> Account:
         split = self.books.split(plugin.name)
         traced = plugin.weighing.traced_bytes if plugin.weighing else None
-        own = None if traced is None else traced - split.shared_brought_bytes - split.stdlib_bytes + split.adopted_bytes
+        leased = plugin.leases.nbytes
+        own = (
+            None
+            if traced is None
+            else plugin.unleased(traced) - split.shared_brought_bytes - split.stdlib_bytes + split.adopted_bytes
+        )
         # what the standard library took for its own modules stands on a line of its own
         live = (
-            attribution.by_plugin.get(plugin.name, 0) - split.stdlib_bytes - split.left_bytes if attribution else None
+            max(0, attribution.by_plugin.get(plugin.name, 0) - split.stdlib_bytes - split.left_bytes - leased)
+            if attribution
+            else None
         )
         # one that was dismissed cannot be asked: its last report stands
         dismissed = plugin.state is State.FAILED
         reported = plugin.reported_bytes if dismissed else self.hooks.report_memory(plugin.name)
         plugin.reported_bytes = reported or 0
         native = None if reported is None else plugin.charges.total_bytes + reported
-        loaded = (plugin.weighed_bytes if own is None else own) + plugin.leased_since_bytes
-        python = loaded if live is None else live
-        held = plugin.stranded_bytes if plugin.state is State.STRANDED else python + (native or 0)
+        loaded = plugin.unleased(plugin.weighed_bytes)
+        python = next(figure for figure in (live, own, loaded) if figure is not None)
+        held = plugin.stranded_bytes if plugin.state is State.STRANDED else python + leased + (native or 0)
         plugin.peak_bytes = max(plugin.peak_bytes, held)
         manifest = plugin.candidate.manifest
         return Account(
@@ -97,7 +104,7 @@ class Bookkeeper:
             modules=split.modules,
             native_bytes=native,
             charges=plugin.charges.by_label(),
-            leased_bytes=plugin.leases.nbytes,
+            leased_bytes=leased,
             held_bytes=held,
             live_bytes=live,
             peak_bytes=plugin.peak_bytes,

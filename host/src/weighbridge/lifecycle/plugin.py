@@ -106,12 +106,11 @@ class Plugin:
     def held_bytes(self) -> int:
         """What counts against its promise: all that its load took, what it leases, and native memory by charges and
         the last report."""
-        return self.weighed_bytes + self.leased_since_bytes + self.charges.total_bytes + self.reported_bytes
+        return self.unleased(self.weighed_bytes) + self.leases.nbytes + self.charges.total_bytes + self.reported_bytes
 
-    @property
-    def leased_since_bytes(self) -> int:
-        """What it leases beyond what it did at the end of its load, which was weighed with the rest; may be below 0."""
-        return self.leases.nbytes - self.leased_at_load_bytes
+    def unleased(self, load_bytes: int) -> int:
+        """What a load took, less what it leased meanwhile: that was weighed with the rest, and is counted by itself."""
+        return max(0, load_bytes - self.leased_at_load_bytes)
 
     def weigh(self, weighing: LoadWeighing) -> None:
         """Take over what was measured at its load."""

@@ -47,6 +47,7 @@ def main(folder: Path) -> None:
     _end_with_the_caller()
     task: dict[str, Any] = json.loads(Path(folder, "task.json").read_bytes())
     task["settings"] = _settings(Path(folder, "settings.pickle"))
+    task["store"] = Path(folder, "store.sqlite3")
     if task["path"]:  # as the caller has it, which no environment variable can express
         sys.path[:] = task["path"]
     content: dict[str, Any] = {"status": "ok"}
@@ -105,6 +106,7 @@ def _host(task: dict[str, Any], meter: MeterName) -> Host:
         meter=meter,
         settings={task["name"]: task["settings"]},
         explain_seconds=task["explain_seconds"],
+        store=task["store"],
     )
 
 
@@ -150,7 +152,10 @@ def _trace(task: dict[str, Any]) -> dict[str, Any]:
 
 
 def _brought(account: Account) -> int | None:
-    return None if account.traced_bytes is None else account.traced_bytes + (account.shared_bytes or 0)
+    """All of it, what it leased included: so much has to fit under a ceiling."""
+    if account.traced_bytes is None:
+        return None
+    return account.traced_bytes + (account.shared_bytes or 0) + account.leased_bytes
 
 
 # --- explaining -------------------------------------------------------------------------------------------------------
