@@ -17,9 +17,12 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
+from weighbridge_hookspecs import LoadFailed
 
 from weighbridge.accounting import imports, ownership
 from weighbridge.accounting.imports import ImportRecorder, ModuleWeight
+from weighbridge.isolation import IsolatedHost
+from weighbridge.testing import TemporaryPlugin
 
 BIG = 123 * 8 * 1024
 """Bytes that a test module holds, recognisable and far above what its code weighs."""
@@ -718,3 +721,17 @@ def test_looking_for_a_module_of_the_host_weighs_nothing(harbour: Site, tracing:
         [weight] = recorder.brought()
     assert weight.traced_bytes is not None
     assert abs(weight.traced_bytes - BIG) < SLACK
+
+
+def test_what_a_failed_load_brought_was_weighed(
+    monkeypatch: pytest.MonkeyPatch, temporary_plugin: TemporaryPlugin
+) -> None:
+    """The standard library's modules that stay are on their line, though nothing traces any more when they are entered."""
+    monkeypatch.delitem(sys.modules, "colorsys", raising=False)
+    temporary_plugin("fails", "import colorsys\n1 / 0\n")
+    with IsolatedHost() as host:
+        host.allow("fails")
+        with pytest.raises(LoadFailed):
+            host.load("fails")
+        assert (host.accounts().stdlib_bytes or 0) > 1000
+        assert host.accounts().unattributed_bytes is not None

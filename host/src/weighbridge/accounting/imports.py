@@ -182,7 +182,7 @@ class ImportRecorder:
         self._foreign_threads: dict[int | None, threading.Thread] = {}
         self._foreign: set[str] = set()
         self._scaled: list[Any] = []
-        self._is_open = False
+        self._is_open = self._was_traced = False
         self._lock = threading.Lock()
 
     def __enter__(self) -> ImportRecorder:
@@ -201,6 +201,7 @@ class ImportRecorder:
         _line.leave(self)
         with self._lock:
             self._is_open = False
+            self._was_traced = traced_bytes() is not None
             while self._scaled:
                 vars(self._scaled.pop()).pop("exec_module", None)
 
@@ -235,7 +236,7 @@ class ImportRecorder:
 
     def _weigh(self, name: str, module: object) -> ModuleWeight:
         weight = self._weights.get(name)
-        tracing = traced_bytes() is not None
+        tracing = traced_bytes() is not None if self._is_open else self._was_traced
         return ModuleWeight(
             name=name,
             file=_file(module),
