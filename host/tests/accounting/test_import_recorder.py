@@ -726,7 +726,7 @@ def test_looking_for_a_module_of_the_host_weighs_nothing(harbour: Site, tracing:
 def test_what_a_failed_load_brought_was_weighed(
     monkeypatch: pytest.MonkeyPatch, temporary_plugin: TemporaryPlugin
 ) -> None:
-    """The standard library's modules that stay are on their line, though nothing traces any more when they are entered."""
+    """The modules of the standard library that stay are on their line, though nothing traces when they are entered."""
     monkeypatch.delitem(sys.modules, "colorsys", raising=False)
     temporary_plugin("fails", "import colorsys\n1 / 0\n")
     with IsolatedHost() as host:

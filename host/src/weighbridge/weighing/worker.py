@@ -29,6 +29,7 @@ from ..reclaim.receipt import Receipt
 from ..reclaim.watch import Watched
 from ..units import KIB, format_bytes
 from .records import Finding
+from .rehearsal import rehearse
 from .tare import hosts_since, import_modules, make_room_for_names, of_stdlib
 from .ties import holder, holders
 
@@ -137,6 +138,8 @@ def _trace(task: dict[str, Any]) -> dict[str, Any]:
     host.ask(task["name"])
     import_modules(task["host"])
     stdlib_bytes = import_modules(task["stdlib"])
+    if task["host"]:
+        rehearse(host._services)
     account = host.load(task["name"])
     receipt = host.unload(task["name"], dependencies=True)
     del names
