@@ -44,7 +44,9 @@ def _senseless(name: str, value: object, advice: str) -> ConfigurationError:
 class MemorySettings:
     """Whether a host keeps its process under a ceiling, and how.
 
-    Unless `enabled` there is no thread and no limit, and what plugins rent is allocated plainly.
+    Unless `enabled` there is no thread and no limit, and what plugins rent is allocated plainly. With it, glibc is told
+    to use one arena from then on (:func:`~weighbridge.pressure.allocator.keep_one_arena`), unless the operator has set
+    ``MALLOC_ARENA_MAX``: what threads free could not be handed back otherwise.
 
     :raises ConfigurationError: if a value makes no sense; the text names it.
     """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import attrs
 
 from ..accounting.process import ProcessMemory, trim
+from .allocator import keep_one_arena
 from .ceiling import Ceiling
 from .relief import Relief
 
@@ -16,6 +17,9 @@ class Surroundings:
     memory: ProcessMemory
     ceiling: Ceiling
     relief: Relief
+
+    def __attrs_post_init__(self) -> None:
+        keep_one_arena()  # or what threads have freed could not be handed back
 
     def usage_bytes(self) -> int:
         """Resident bytes of the process."""
