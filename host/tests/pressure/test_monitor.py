@@ -119,6 +119,9 @@ def test_what_did_not_help_is_not_repeated_at_every_check() -> None:
         scene.check(usage * MIB)
         counts.append(len(scene.relief.reactions))
     assert counts == [1, 1, 1, 1, 1, 1, 2, 2, 2, 3, 3]
+    scene.check(THRESHOLD)
+    scene.check(90 * MIB)
+    assert len(scene.relief.reactions) == 4
 
 
 def test_a_limit_from_outside_counts_if_it_is_lower() -> None:

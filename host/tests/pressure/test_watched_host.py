@@ -260,6 +260,24 @@ def test_a_process_that_cannot_be_relieved_takes_nobody_in(make: Make) -> None:
     assert host.load("first").state == "active"
 
 
+def test_a_deferred_load_does_not_come_after_the_close(make: Make) -> None:
+    """The pressure is over while the host is being closed: whoever waited for that waits no more."""
+    host = make(settings(200, threshold=0.5), late=EMPTY)
+    statistics = host.statistics().memory
+    assert statistics is not None
+    cargo = [b"x" * MIB for _ in range((statistics.threshold_bytes - statistics.usage_bytes) // MIB + 20)]
+    host.check_memory()
+    with pytest.raises(AdmissionDeferred):
+        host.load("late", defer=True)
+    with host._turn.lock:
+        cargo.clear()
+        host.check_memory()
+        assert _settles(lambda: host.statistics().services.schedule.threads == 1)
+        host.close()
+    assert _settles(lambda: host.statistics().services.schedule.threads == 0)
+    assert {one.name: one.state for one in host.plugins()} == {"late": "deferred"}
+
+
 def test_who_rents_past_the_ceiling_gets_what_others_can_do_without(make: Make) -> None:
     """The other plugin is asked, the renter is not; and when nothing is left, the error has the figures."""
     host = make(settings(60), hoarder=HOARDER, renter=HOARDER)

@@ -99,6 +99,10 @@ class Doorkeeper:
         queue = sorted(self._queue.items(), key=lambda item: -item[1].granted)
         return [(name, waiting.asked) for name, waiting in queue]
 
+    def is_waiting(self, name: str) -> bool:
+        """Whether it is in the queue."""
+        return name in self._queue
+
     def forget(self, name: str) -> None:
         """Take one out of the queue; fine if it is not in it."""
         self._queue.pop(name, None)

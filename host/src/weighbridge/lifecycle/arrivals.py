@@ -107,13 +107,19 @@ class Arrivals:
     def retry_deferred(self) -> None:
         """Load what was deferred and fits by now, by priority, then by age."""
         for name, priority in self.doorkeeper.waiting():
-            if self.roster[name].state is not State.DEFERRED:
-                self.doorkeeper.forget(name)
-                continue
-            try:
-                self.load(name, priority=priority, defer=True)
-            except WeighbridgeError:
-                continue  # its state keeps the reason, and observers were told
+            with self.turn.lock:
+                self._retry(name, priority)
+
+    def _retry(self, name: str, priority: int) -> None:
+        if not self.doorkeeper.is_waiting(name):  # another thread has loaded it meanwhile, or has closed the host
+            return
+        if self.roster[name].state is not State.DEFERRED:
+            self.doorkeeper.forget(name)
+            return
+        try:
+            self.load(name, priority=priority, defer=True)
+        except WeighbridgeError:
+            return  # its state keeps the reason, and observers were told
 
     # --- one of them ------------------------------------------------------------------------------------------------
 

@@ -109,6 +109,8 @@ class MemoryMonitor:
             if self._used > self.threshold_bytes:
                 self._rise("elevated")
                 self._react()
+            else:
+                self._in_vain = None
             if self._used <= self.relief_bytes:
                 self._fall()
         finally:
@@ -166,7 +168,6 @@ class MemoryMonitor:
             self._go(level)
 
     def _fall(self) -> None:
-        self._in_vain = None
         if self._level != "nominal":
             self._go("nominal")
 
