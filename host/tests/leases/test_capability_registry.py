@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from weighbridge_hookspecs import Capabilities, Capability, ConfigurationError
 
-from weighbridge.leases.capabilities import CapabilityRegistry, OwnedCapabilities
+from weighbridge.leases.capabilities import CapabilityRegistry, CapabilityStatistics, OwnedCapabilities
 from weighbridge.leases.ledger import LeaseLedger
 
 
@@ -124,3 +124,15 @@ def test_of_eight_owners_at_once_one_gets_the_name() -> None:
         thread.join()
     assert outcomes.count("refused") == 7
     assert registry["light"] in outcomes
+
+
+def test_statistics_add_up() -> None:
+    """Names that came are held or removed, and one that is registered again by its owner is the same."""
+    registry = CapabilityRegistry()
+    registry.add(light("lamp"), 1)
+    registry.add(light("lamp"), 2)
+    registry.add(Capability(name="heat", owner="stove", evidence="yes"), None)
+    registry.remove("light", "stove")
+    assert registry.statistics() == CapabilityStatistics(held=2, owners=2, registered=2, removed=0)
+    registry.remove("light", "lamp")
+    assert registry.statistics() == CapabilityStatistics(held=1, owners=1, registered=2, removed=1)

@@ -7,7 +7,20 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
+import attrs
 from weighbridge_hookspecs import Capability, ConfigurationError
+
+
+@attrs.frozen(kw_only=True)
+class CapabilityStatistics:
+    """What a registry holds; ``registered == held + removed``."""
+
+    held: int
+    owners: int
+    """How many have registered what is held."""
+    registered: int
+    """Names that came so far; one that its owner registers again is the same."""
+    removed: int
 
 
 class CapabilityRegistry:
@@ -15,7 +28,9 @@ class CapabilityRegistry:
 
     def __init__(self) -> None:
         self._entries: dict[str, tuple[Capability, object]] = {}
-        self._lock = threading.Lock()
+        # What is replaced may have a finalizer that looks a name up, in the thread that has the lock.
+        self._lock = threading.RLock()
+        self._registered = 0
 
     def add(self, capability: Capability, provided: object) -> None:
         """Announce a capability.
@@ -31,6 +46,7 @@ class CapabilityRegistry:
                     step="activate",
                     advice="Load only one of the two",
                 )
+            self._registered += taken is None
             self._entries[capability.name] = (capability, provided)
 
     def remove(self, name: str, owner: str) -> None:
@@ -50,6 +66,15 @@ class CapabilityRegistry:
         """Every capability, sorted by name."""
         with self._lock:
             return tuple(self._entries[name][0] for name in sorted(self._entries))
+
+    def statistics(self) -> CapabilityStatistics:
+        """What it holds now, and how many came so far."""
+        with self._lock:
+            owners = {capability.owner for capability, _ in self._entries.values()}
+            held = len(self._entries)
+            return CapabilityStatistics(
+                held=held, owners=len(owners), registered=self._registered, removed=self._registered - held
+            )
 
 
 class OwnedCapabilities:
