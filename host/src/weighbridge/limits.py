@@ -19,6 +19,11 @@ import attrs
 
 # By the type of the file system: version 2 is "cgroup2", version 1 is "cgroup".
 _FILES: Final = {"cgroup2": ("memory.max", "memory.high"), "cgroup": ("memory.limit_in_bytes",)}
+# Version 1 also has a file with the lowest limit of a group and of all around it, those among them that no mount shows,
+# such as a pod's around its container: https://docs.kernel.org/admin-guide/cgroup-v1/memory.html#stat-file
+_SUMMARY: Final = "memory.stat"
+_SUMMARY_LINE: Final = b"hierarchical_memory_limit "
+_SUMMARY_BYTES: Final = 16 * 1024  # it has about 1 KiB
 
 # Version 1 has no word for "no limit". It shows PAGE_COUNTER_MAX, nearly 2**63, rounded down to pages of any size:
 # https://github.com/torvalds/linux/blob/v6.12/include/linux/page_counter.h
@@ -56,9 +61,7 @@ class OutsideLimits:
         :return: None if there is no limit, or none that can be known.
         """
         limits = [
-            OutsideLimit(nbytes=nbytes, source=file)
-            for file in self.files()
-            if (nbytes := parse_limit(_read(file, 64))) is not None
+            OutsideLimit(nbytes=nbytes, source=file) for file in self.files() if (nbytes := _limit_in(file)) is not None
         ]
         return min(limits, key=lambda limit: limit.nbytes, default=None)
 
@@ -105,6 +108,8 @@ def find_files(groups: bytes, mounts: bytes) -> Iterator[str]:
             for depth in range(len(path), -1, -1):
                 for name in _FILES[kind]:
                     yield os.path.join(mount.point, *path[:depth], name)
+            if kind == "cgroup":
+                yield os.path.join(mount.point, *path, _SUMMARY)
 
 
 def parse_groups(text: bytes) -> dict[str, str]:
@@ -163,6 +168,24 @@ def parse_limit(text: bytes) -> int | None:
     found = _NUMBER.fullmatch(text)
     nbytes = int(found[1]) if found else _NO_LIMIT
     return nbytes if nbytes < _NO_LIMIT else None
+
+
+def parse_summary(text: bytes) -> int | None:
+    r"""Bytes of the limit of a whole hierarchy, from a ``memory.stat`` of version 1; None if it has no such line.
+
+    >>> parse_summary(b"cache 12\nhierarchical_memory_limit 4096\ntotal_cache 12\n")
+    4096
+    """
+    for line in text.split(b"\n"):
+        if line.startswith(_SUMMARY_LINE):
+            return parse_limit(line.removeprefix(_SUMMARY_LINE))
+    return None
+
+
+def _limit_in(file: str) -> int | None:
+    if os.path.basename(file) == _SUMMARY:
+        return parse_summary(_read(file, _SUMMARY_BYTES))
+    return parse_limit(_read(file, 64))
 
 
 def _read(file: str, nbytes: int = -1) -> bytes:

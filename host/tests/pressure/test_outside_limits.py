@@ -25,6 +25,7 @@ from weighbridge.limits import (
     parse_groups,
     parse_limit,
     parse_mounts,
+    parse_summary,
     path_below,
 )
 from weighbridge.units import GIB, KIB, MIB
@@ -35,6 +36,13 @@ LINUX: Final = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="
 # What a file says where there is no limit: PAGE_COUNTER_MAX with pages of 4 KiB and of 64 KiB.
 NONE_4K: Final = str(2**63 - 4 * KIB)
 NONE_64K: Final = str(2**63 - 64 * KIB)
+
+
+def summary(limit: str | int) -> str:
+    """A memory.stat of version 1, shortened."""
+    lines = ("cache 1", "rss 2", f"hierarchical_memory_limit {limit}", f"hierarchical_memsw_limit {NONE_4K}")
+    return "\n".join((*lines, "total_cache 1", "total_rss 2"))
+
 
 PROC: Final = "25 30 0:23 / /proc rw,nosuid,nodev,noexec,relatime shared:14 - proc proc rw"
 V2: Final = "35 24 0:30 / /sys/fs/cgroup rw,nosuid,nodev,noexec,relatime shared:9 - cgroup2 cgroup2 rw,nsdelegate"
@@ -169,6 +177,50 @@ SHAPES: Final = [
         mounts=(f"745 738 0:32 {POD}/4c5d6e {V1_POINT} ro,relatime master:16 - cgroup cgroup rw,memory",),
         files={f"{V1_POINT}/memory.limit_in_bytes": str(300 * MIB)},
         lowest=(f"{V1_POINT}/memory.limit_in_bytes", 300 * MIB),
+    ),
+    Shape(
+        name="a container without a limit on version 1: its pod, which no mount shows, has one",
+        groups=(f"6:memory:{POD}/4c5d6e",),
+        mounts=(f"745 738 0:32 {POD}/4c5d6e {V1_POINT} ro,relatime master:16 - cgroup cgroup rw,memory",),
+        files={f"{V1_POINT}/memory.limit_in_bytes": NONE_4K, f"{V1_POINT}/memory.stat": summary(300 * MIB)},
+        lowest=(f"{V1_POINT}/memory.stat", 300 * MIB),
+    ),
+    Shape(
+        name="a worker below a container of such a pod on version 1: the summary of its own group counts",
+        groups=(f"6:memory:{POD}/4c5d6e/worker",),
+        mounts=(f"745 738 0:32 {POD}/4c5d6e {V1_POINT} ro,relatime master:16 - cgroup cgroup rw,memory",),
+        files={
+            f"{V1_POINT}/worker/memory.limit_in_bytes": str(400 * MIB),
+            f"{V1_POINT}/worker/memory.stat": summary(200 * MIB),
+            f"{V1_POINT}/memory.limit_in_bytes": NONE_4K,
+            f"{V1_POINT}/memory.stat": summary(200 * MIB),
+        },
+        lowest=(f"{V1_POINT}/worker/memory.stat", 200 * MIB),
+    ),
+    Shape(
+        name="a limit on version 1 that can be seen: the file that sets it is named, not the summary",
+        groups=("4:memory:/a/b",),
+        mounts=(V1,),
+        files={
+            f"{V1_POINT}/a/b/memory.limit_in_bytes": NONE_4K,
+            f"{V1_POINT}/a/b/memory.stat": summary(70 * MIB),
+            f"{V1_POINT}/a/memory.limit_in_bytes": str(70 * MIB),
+        },
+        lowest=(f"{V1_POINT}/a/memory.limit_in_bytes", 70 * MIB),
+    ),
+    Shape(
+        name="version 1 without any limit, as its summary says as well",
+        groups=("4:memory:/a",),
+        mounts=(V1,),
+        files={f"{V1_POINT}/a/memory.limit_in_bytes": NONE_4K, f"{V1_POINT}/a/memory.stat": summary(NONE_4K)},
+        lowest=None,
+    ),
+    Shape(
+        name="version 2, whose memory.stat is another file",
+        groups=("0::/a",),
+        mounts=(V2,),
+        files={"/sys/fs/cgroup/a/memory.max": "max", "/sys/fs/cgroup/a/memory.stat": summary(1)},
+        lowest=None,
     ),
     Shape(
         name="a burstable pod on version 2 with the namespace of its node: nested slices",
@@ -495,6 +547,18 @@ def test_any_content_is_a_number_or_nothing(content: bytes) -> None:
     assert parse_limit(content) == (int(digits) if is_number else None)
 
 
+@given(
+    st.lists(st.binary(max_size=40), max_size=4), st.integers(0, 2**64), st.lists(st.binary(max_size=40), max_size=4)
+)
+def test_summary_with_anything_around_its_limit_is_read(before: list[bytes], number: int, after: list[bytes]) -> None:
+    """Of any lines the one with the limit counts, by the rule of a file with one number; without it there is none."""
+    others = [line.replace(b"\n", b"").replace(b"hierarchical_memory_limit ", b"") for line in (*before, *after)]
+    line = b"hierarchical_memory_limit %d" % number
+    text = b"\n".join((*others[: len(before)], line, *others[len(before) :]))
+    assert parse_summary(text) == parse_limit(b"%d" % number)
+    assert parse_summary(b"\n".join(others)) is None
+
+
 @given(plain_parts, plain_parts)
 def test_way_below_a_mount_is_what_follows_its_root(top: list[str], rest: list[str]) -> None:
     """The way from a mount's root to a group is the end of the group's path; the other way round there is none."""
@@ -563,8 +627,13 @@ def test_files_are_those_of_the_groups_that_list_this_process() -> None:
         if folder.is_relative_to(top) and (folder / name).exists()
     }
     found = {Path(file) for file in OutsideLimits().files()}
-    assert {file for file in found if file.exists()} == expected
+    summaries = {file for file in found if file.name == "memory.stat"}
+    assert {file for file in found - summaries if file.exists()} == expected
     limits = [nbytes for file in expected if (nbytes := parse_limit(file.read_bytes())) is not None]
+    for file in summaries:
+        text = file.read_bytes()
+        assert b"hierarchical_memory_limit " in text
+        limits += [nbytes for nbytes in [parse_summary(text)] if nbytes is not None]
     lowest = OutsideLimits().lowest()
     assert (lowest.nbytes if lowest else None) == min(limits, default=None)
 
