@@ -31,6 +31,7 @@ ARGUMENTS: Final = {
     "weighbridge_release_memory": ("request",),
     "weighbridge_report_memory": (),
     "weighbridge_capabilities": ("registry",),
+    "weighbridge_examine": (),
     "weighbridge_allocate_buffer": ("size", "node"),
     "weighbridge_scalable": (),
     "weighbridge_event": ("event",),

@@ -6,8 +6,10 @@ means, and the units. Implementations take as many of the arguments as they need
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from .markers import hookspec
-from .records import AdmissionRequest, Candidate, Event, ReleaseRequest, Verdict
+from .records import AdmissionRequest, Candidate, Event, Fact, ReleaseRequest, Verdict
 from .services import Buffer, Capabilities, ScalableSubsystem
 
 
@@ -100,6 +102,15 @@ def weighbridge_capabilities(registry: Capabilities) -> None:
     Runs on the loaded plugin alone, at activation, just before ``weighbridge_activate``. What was registered leaves
     with the plugin.
     Raising: the load fails.
+    """
+
+
+@hookspec
+def weighbridge_examine() -> Sequence[Fact] | None:
+    """Say what this machine offers, as far as you know about it, and why you think so.
+
+    Runs when somebody asks, as ``weighbridge doctor`` does. It may take its time, and must change nothing.
+    None: nothing to say. Raising: it is logged, and the others are asked.
     """
 
 

@@ -161,6 +161,18 @@ class Capability:
 
 
 @attrs.frozen(kw_only=True)
+class Fact:
+    """Something about this machine, and how it is known."""
+
+    subject: str
+    """What it is about, such as ``"hypervisor"``; the same words each time."""
+    finding: str | None
+    """What was found; None: it cannot be known."""
+    evidence: str
+    """Which file, register or call said so, or why nothing did."""
+
+
+@attrs.frozen(kw_only=True)
 class ScalingLimits:
     """Bounds of a scalable subsystem."""
 

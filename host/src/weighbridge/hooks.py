@@ -13,6 +13,7 @@ import logging
 import threading
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from types import FrameType, ModuleType
 from typing import Any, Final, TypeGuard, TypeVar
 
@@ -28,6 +29,7 @@ from weighbridge_hookspecs import (
     ConfigurationError,
     Deferred,
     Event,
+    Fact,
     Refused,
     ReleaseRequest,
     Verdict,
@@ -319,6 +321,15 @@ class Hooks:
         for name, call in self._each("weighbridge_event", event=event):
             _contained(name, "weighbridge_event", call)
 
+    def examine(self) -> Iterator[tuple[str, Fact]]:
+        """What each plugin says about this machine; what one of them raises, or says that is no fact, is logged."""
+        for name, call in self._each("weighbridge_examine"):
+            for fact in _contained(name, "weighbridge_examine", partial(_listed, call))[1] or []:
+                if isinstance(fact, Fact):
+                    yield name, fact
+                else:
+                    _log.error("%s: weighbridge_examine gave %s; wanted a Fact", name, type(fact).__name__)
+
     def allocate_buffer(self, size: int, node: int | None) -> Buffer | None:
         """The first buffer that any plugin provides."""
         buffer: Buffer | None = self.relay.weighbridge_allocate_buffer(size=size, node=node)
@@ -335,6 +346,10 @@ def _forget_lookups() -> None:
         cached = getattr(inspect, name, None)
         if cached is not None:
             cached.cache_clear()
+
+
+def _listed(call: Callable[[], Iterable[T] | None]) -> list[T]:
+    return list(call() or ())
 
 
 def _is_whole(value: object) -> TypeGuard[int]:

@@ -11,7 +11,7 @@ from functools import partial
 from types import MappingProxyType, ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any, Final, Literal, Self, get_args
 
-from weighbridge_hookspecs import GROUP, Candidate, ConfigurationError, NotLoaded, Verdict, WeighbridgeError
+from weighbridge_hookspecs import GROUP, Candidate, ConfigurationError, Fact, NotLoaded, Verdict, WeighbridgeError
 
 from .accounting.account import Account, Statement
 from .accounting.meters import make_meter
@@ -302,6 +302,10 @@ class Host:
     def budget(self) -> Budget | None:
         """The budget now; None where no ceiling is set."""
         return self._treasurer.budget()
+
+    def examine(self) -> tuple[tuple[str, Fact], ...]:
+        """What loaded plugins say about this machine, each with the plugin's name."""
+        return tuple(self._hooks.examine())
 
     def ask(self, name: str, *, priority: int = 0) -> Verdict:
         """What admission would say to a load now, without loading anything (a dry run)."""

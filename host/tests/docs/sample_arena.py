@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import mmap
+from pathlib import Path
 
-from weighbridge_hookspecs import Buffer, PluginContext, hookimpl
+from weighbridge_hookspecs import Buffer, Fact, PluginContext, hookimpl
 
 
 # snippet: allocate
@@ -29,5 +30,16 @@ class Arena:
     def weighbridge_allocate_buffer(self, size: int, node: int | None) -> Buffer | None:
         return MappedBuffer(size) if node is None else None
 
+    # end snippet
+    # snippet: examine
+    @hookimpl
+    def weighbridge_examine(self) -> list[Fact]:
+        where = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+        try:
+            setting = where.read_text(encoding="ascii")
+        except OSError as error:
+            return [Fact(subject="huge pages", finding=None, evidence=f"{where}: {error.strerror}")]
+        chosen = setting.partition("[")[2].partition("]")[0]
+        return [Fact(subject="huge pages", finding=chosen or None, evidence=f"{where} says {setting.strip()!r}")]
 
-# end snippet
+    # end snippet

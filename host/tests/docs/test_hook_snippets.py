@@ -257,6 +257,17 @@ def test_scalable_part_is_checked_at_activation(
     assert subsystem.metrics().running == 0
 
 
+def test_what_a_plugin_knows_of_the_machine_has_its_evidence(
+    weighbridge_host: IsolatedHost, temporary_plugin: TemporaryPlugin
+) -> None:
+    """A fact comes with the name of who says so."""
+    temporary_plugin("arena", sample("arena"), attribute="Arena")
+    weighbridge_host.load("arena")
+    [(name, fact)] = weighbridge_host.examine()
+    assert (name, fact.subject) == ("arena", "huge pages")
+    assert fact.evidence.startswith("/sys/kernel/mm/transparent_hugepage/enabled")
+
+
 def test_buffer_comes_from_the_first_that_answers(
     weighbridge_host: IsolatedHost, temporary_plugin: TemporaryPlugin
 ) -> None:

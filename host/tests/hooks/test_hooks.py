@@ -12,7 +12,7 @@ from typing import Any
 
 import pluggy
 import pytest
-from weighbridge_hookspecs import ConfigurationError, Event, ReleaseRequest, hookimpl, hooks, hookspec
+from weighbridge_hookspecs import ConfigurationError, Event, Fact, ReleaseRequest, hookimpl, hooks, hookspec
 
 from weighbridge.hooks import Hooks, Registration
 
@@ -554,3 +554,18 @@ def test_fifty_registrations_leave_nothing(plugged: Hooks) -> None:
         come_and_go()
     gc.collect()
     assert len(gc.get_objects()) - before < 10
+
+
+def test_facts_come_with_the_name_of_who_says_so(plugged: Hooks, caplog: pytest.LogCaptureFixture) -> None:
+    """One that raises, and one that says something else, are logged and do not silence the others."""
+    fact = Fact(subject="light", finding="on", evidence="it shines")
+    plugged.register("lamp", plugin_with("weighbridge_examine", lambda: [fact, "and more"]))
+    plugged.register("mute", plugin_with("weighbridge_examine", lambda: None))
+
+    def broken() -> list[Fact]:
+        raise OSError("no light")
+
+    plugged.register("torch", plugin_with("weighbridge_examine", broken))
+    assert list(plugged.examine()) == [("lamp", fact)]
+    assert "torch: weighbridge_examine raised" in caplog.text
+    assert "lamp: weighbridge_examine gave str; wanted a Fact" in caplog.text

@@ -64,6 +64,11 @@ class ProcessMemory:
         return int(psutil.Process().memory_info().rss)
 
 
+def can_trim() -> bool:
+    """Whether the C library hands free memory back when it is asked."""
+    return _malloc_trim is not None
+
+
 def trim() -> bool | None:
     """Ask the C library to hand free memory back to the system; whether it did, None where it cannot.
 

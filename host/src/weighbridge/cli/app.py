@@ -20,6 +20,7 @@ from weighbridge_hookspecs import (
 from .. import __version__
 from .check import check
 from .demo import demo
+from .doctor import doctor
 from .explain import explain
 from .interrupts import Interrupted, interruptible
 from .list import list_
@@ -58,7 +59,7 @@ def weighbridge(context: click.Context) -> None:
         context.exit(USAGE)
 
 
-for command in (list_, weigh, explain, run_, check, demo):
+for command in (list_, weigh, explain, run_, check, doctor, demo):
     weighbridge.add_command(command)
 
 
