@@ -32,9 +32,9 @@ from weighbridge.isolation import IsolatedHost
 
 KIB: Final = 1024
 MIB: Final = 1024 * KIB
-ROOM: Final = 12 * MIB
+ROOM: Final = 16 * MIB
 """Beyond what the process occupies once it is warm; sometimes enough for all threads together, and sometimes not."""
-LARGEST: Final = 1 * MIB
+LARGEST: Final = 4 * MIB
 POOLED: Final = 256 * KIB
 CACHE_BYTES: Final = 16 * KIB
 THRESHOLD: Final = 0.95
@@ -42,7 +42,6 @@ APPETITES: Final = (1 * MIB, 3 * MIB, 256 * KIB)
 """Bytes that a plugin keeps at most, one after the other; the next one comes after so many steps of all together:"""
 COURSE: Final = 800
 WARM_UP_STEPS: Final = 500
-WARM_UP_LOADS: Final = 5
 NAMES: Final = tuple(f"soaked{number}" for number in range(8))
 NINTH: Final = "soaked8"
 PATIENCE_SECONDS: Final = 90.0
@@ -239,22 +238,13 @@ def install(folder: Path) -> None:
     sys.path.insert(0, str(folder))
 
 
-def warm_up(seed: int) -> tuple[int, list[str]]:
-    """Do everything once, without a limit; what a load and an unload take for a moment, and what went wrong."""
+def warm_up(seed: int) -> list[str]:
+    """Do everything once, without a limit; what went wrong."""
     soak = Soak(2**40, seed)
     soak.run(lambda: min(soak.steps) >= WARM_UP_STEPS and soak.ninth["loads"] > 0, with_ninth=True)
-    takes = 0
-    for _ in range(WARM_UP_LOADS):
-        soak.settle()
-        begin = occupied()
-        forget_peak()
-        soak.host.load(NINTH)
-        soak.use_ninth(0)
-        soak.host.unload(NINTH)
-        takes = max(takes, peak() - begin)
-    failures = soak.failures
+    soak.settle()
     soak.end()
-    return takes, failures
+    return soak.failures
 
 
 def say(phase: str, **figures: int) -> None:
@@ -267,14 +257,14 @@ def main(folder: str, seconds: float, seed: int) -> dict[str, Any]:
     """Lease at random; go on while a ninth plugin comes and goes; give everything back."""
     faulthandler.dump_traceback_later(seconds + PATIENCE_SECONDS, exit=True)
     install(Path(folder))
-    takes, failures = warm_up(seed)
+    failures = warm_up(seed)
     before = held()
     ceiling = occupied() + ROOM
     has_mark = forget_peak()
     soak = Soak(ceiling, seed + 1)
     marks = {}
 
-    say("leases", ceiling=ceiling, largest=LARGEST, load_takes=takes)
+    say("leases", ceiling=ceiling, largest=LARGEST)
     half = time.monotonic() + seconds / 2
     soak.run(lambda: time.monotonic() > half and soak.refused() > 0, with_ninth=False)
     marks["leases"] = peak()

@@ -170,7 +170,7 @@ class Plugin:
         kind, pooled = self.dice.random(), self.settings["pooled"]
         if kind < 0.2:
             return self.dice.randrange(KIB)
-        if kind < 0.95:
+        if kind < 0.98:
             return self.dice.randrange(KIB + 1, pooled + 1)
         return self.dice.randrange(pooled + 1, self.settings["largest"] + 1)
 
