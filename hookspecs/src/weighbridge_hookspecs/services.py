@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from typing import Any, Literal, Protocol, TypeAlias, TypeVar, runtime_checkable
 
-from .records import Backpressure, BudgetView, Capability, ScalingLimits, ScalingMetrics
+from .records import Backpressure, BudgetView, Capability, PressureLevel, ScalingLimits, ScalingMetrics
 
 T = TypeVar("T")
 Priority: TypeAlias = Literal["low", "normal", "high", "critical"]
@@ -299,6 +299,16 @@ class PluginContext(Protocol):
         :param at_cap: whether an append that finds no room raises, or waits until something was acknowledged.
         :raises ServiceUnavailable: if the application gave its host no file for the store, beside which journals are.
         :raises LeaseError: if it is open already.
+        """
+
+    def relieve(self, nbytes: int, *, level: PressureLevel = "elevated") -> int:
+        """Have everybody else give memory back, until the process is `nbytes` bytes smaller; by how many it shrank.
+
+        For whoever knows of pressure that the host does not see. Garbage is collected, idle buffers go, and every other
+        plugin with ``weighbridge_release_memory`` is asked, the biggest first. It runs in the caller's thread; while
+        another attempt is under way nothing is done.
+
+        :raises ValueError: if `nbytes` is no whole number from 0 up, or `level` is none.
         """
 
     def every(self, seconds: float, call: Callable[[], object], *, name: str | None = None) -> Lease:

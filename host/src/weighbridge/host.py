@@ -165,6 +165,7 @@ class Host:
             self._capabilities,
             {} if settings is None else settings,
             treasurer.view,
+            relief.relieve,
             moved,
             stop_seconds=2.0,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -234,6 +235,21 @@ def test_memory_is_released_until_a_need_is_met(
         assert reaction is not None
         assert reaction.believed_bytes == {"heap": 16 * 4096}
         assert host.account("heap").native_bytes == 8 * 4096
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc/meminfo")
+def test_who_knows_of_pressure_has_others_give_memory_back(temporary_plugin: TemporaryPlugin) -> None:
+    """The gauge wants more than any machine has, so the heap is asked for all that it can spare."""
+    temporary_plugin("heap", sample("heap"), attribute="Heap")
+    temporary_plugin("gauge", sample("gauge"), attribute="Gauge")
+    with IsolatedHost(settings={"gauge": {"reserve_bytes": 1 << 50}}) as host:
+        host.allow("heap", "gauge")
+        host.load_all()
+        host._roster["gauge"].thing.look()
+        reaction = host.statistics().last_reaction
+        assert reaction is not None
+        assert (reaction.occasion, reaction.level) == ("request", "critical")
+        assert reaction.believed_bytes == {"heap": 16 * 4096}
 
 
 def test_release_request_says_how_much_is_wanted(

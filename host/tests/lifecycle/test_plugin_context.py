@@ -40,6 +40,7 @@ class Desk:
             services=self.services,
             capabilities=CapabilityRegistry(),
             budget=lambda: BUDGET,
+            relieve=lambda nbytes, level, owner: nbytes,
         )
 
 
@@ -101,6 +102,16 @@ def test_what_has_no_weak_references_cannot_be_tracked(desk: Desk) -> None:
     assert str(caught.value) == (
         "lamp: a list cannot be tracked, for it has no weak references; track the object that owns it"
     )
+
+
+def test_who_asks_for_relief_is_named(desk: Desk) -> None:
+    """So that it is not asked itself; nonsense is refused before anybody is."""
+    assert desk.context().relieve(5000, level="critical") == 5000
+    for wrong in (-1, True, 1.5, "5000"):
+        with pytest.raises(ValueError, match=r"lamp: .* is nothing to release; give a number of bytes from 0 up"):
+            desk.context().relieve(wrong)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="lamp: 'high' is no level; take one of: nominal, elevated, critical"):
+        desk.context().relieve(1, level="high")  # type: ignore[arg-type]
 
 
 def test_after_the_unload_nothing_is_lent(desk: Desk) -> None:

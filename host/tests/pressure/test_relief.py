@@ -88,6 +88,7 @@ def deeds(efforts: tuple[Effort, ...]) -> list[str]:
         ("pressure", ["young", "buffers", "large", "small", "all"]),
         ("load", ["young", "buffers", "all", "large", "small"]),
         ("buffer", ["large", "small"]),
+        ("request", ["young", "buffers", "large", "small", "all"]),
     ],
 )
 def test_everything_is_tried_in_order_if_nothing_helps(occasion: Occasion, expected: list[str]) -> None:
@@ -175,6 +176,19 @@ def test_the_one_for_whom_it_is_done_is_not_asked() -> None:
     scene.plugin("small", 10, 100)
     scene.relief.make_room("buffer", scene.missing, owner="large")
     assert [name for name, *_ in scene.asked] == ["small"]
+
+
+def test_a_plugin_that_asks_gets_what_was_measured() -> None:
+    """Everybody else is asked until the process is so much smaller; a second request meanwhile gets nothing."""
+    scene = Scene(usage=1000)
+    scene.plugin("gauge", 500, 500)
+    scene.plugin("large", 90, 150, says=7)
+    scene.plugin("small", 10, 100)
+    scene.plugin("tiny", 1, 100)
+    assert scene.relief.relieve(200, "critical", "gauge") == 250
+    assert scene.asked == [("large", 200, "critical"), ("small", 50, "critical")]
+    assert scene.relief.relieve(0, "elevated", "gauge") == 0
+    assert [reaction.occasion for reaction in scene.relief.reactions] == ["request"]
 
 
 def test_a_plugin_that_needs_room_while_it_is_asked_gets_none() -> None:

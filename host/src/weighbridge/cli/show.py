@@ -14,7 +14,7 @@ from .output import change, complain, count, one_line, print_table, say, seconds
 
 _CHAINS: Final = 3
 
-_OCCASIONS: Final = {"load": "a load", "buffer": "a buffer", "pressure": "the process"}
+_OCCASIONS: Final = {"load": "a load", "buffer": "a buffer", "pressure": "the process", "request": "a plugin"}
 
 ACCOUNT_COLUMNS: Final = ("plugin", ">python", ">leased", ">native", ">held", ">peak", ">at most", "leases")
 

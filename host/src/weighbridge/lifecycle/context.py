@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Mapping
 from functools import partial
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, get_args
 
 from weighbridge_hookspecs import (
     BudgetView,
@@ -23,6 +23,7 @@ from weighbridge_hookspecs import (
     StopToken,
     Store,
 )
+from weighbridge_hookspecs.records import PressureLevel
 
 from ..leases.capabilities import CapabilityRegistry, OwnedCapabilities
 from ..leases.charges import Charges
@@ -53,6 +54,7 @@ class HostContext:
         services: Services,
         capabilities: CapabilityRegistry,
         budget: Callable[[], BudgetView],
+        relieve: Callable[[int, PressureLevel, str], int],
     ) -> None:
         self._name: Final = name
         self._leases = leases
@@ -61,6 +63,7 @@ class HostContext:
         self._services = services
         self._scheduler = services.scheduler
         self._budget = budget
+        self._relieve = relieve
         self._log = logging.getLogger(f"weighbridge.plugins.{name}")
         leases.lend("log", self._log.name, _way_back(self._log))
         self.settings: Final = settings
@@ -109,6 +112,15 @@ class HostContext:
         charges = self._charges
         charges.add(label, nbytes)
         return self._lend("charge", label, lambda: charges.add(label, -nbytes))
+
+    def relieve(self, nbytes: int, *, level: PressureLevel = "elevated") -> int:
+        """Have everybody else give memory back, until the process is `nbytes` bytes smaller."""
+        if isinstance(nbytes, bool) or not isinstance(nbytes, int) or nbytes < 0:
+            raise ValueError(f"{self._name}: {nbytes!r} is nothing to release; give a number of bytes from 0 up")
+        if level not in get_args(PressureLevel):
+            raise ValueError(f"{self._name}: {level!r} is no level; take one of: {', '.join(get_args(PressureLevel))}")
+        self._check_open("release of memory")
+        return self._relieve(nbytes, level, self._name)
 
     def every(self, seconds: float, call: Callable[[], object], *, name: str | None = None) -> Lease:
         """Call `call` every `seconds` on the host's timer thread."""

@@ -17,6 +17,7 @@ from typing import Any, Final
 
 import attrs
 from weighbridge_hookspecs import BudgetView, LoadFailed, ScalableSubsystem
+from weighbridge_hookspecs.records import PressureLevel
 
 from ..accounting.account import LoadWeighing
 from ..accounting.attribution import run_tagged
@@ -82,6 +83,7 @@ class Loader:
     capabilities: CapabilityRegistry
     settings: Mapping[str, Mapping[str, Any]]
     budget_of: Callable[[str], BudgetView]
+    relieve: Callable[[int, PressureLevel, str], int]
     moved: Callable[[Plugin, State, str], None]
     stop_seconds: float
     _libraries: dict[str, tuple[str, str]] = attrs.field(factory=dict, init=False)
@@ -192,6 +194,7 @@ class Loader:
             services=self.services,
             capabilities=self.capabilities,
             budget=lambda: self.budget_of(plugin.name),
+            relieve=self.relieve,
         )
 
     def _activate(self, plugin: Plugin) -> None:

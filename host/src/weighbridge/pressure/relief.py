@@ -20,9 +20,15 @@ from ..accounting.process import trim
 from ..hooks import Hooks
 from ..units import format_bytes
 
-Occasion: TypeAlias = Literal["load", "buffer", "pressure"]
+Occasion: TypeAlias = Literal["load", "buffer", "pressure", "request"]
 Means: TypeAlias = Literal["young", "buffers", "plugins", "all"]
 Deed: TypeAlias = Literal["young", "buffers", "plugin", "all"]
+_NEEDS: Final[Mapping[Occasion, str]] = {
+    "load": "for a load",
+    "buffer": "for a buffer",
+    "pressure": "to relieve the process",
+    "request": "by a plugin that watches the machine",
+}
 KEPT_REACTIONS: Final = 32
 _WAIT_SECONDS: Final = 10.0
 _RELEASE: Final = "weighbridge_release_memory"
@@ -35,6 +41,7 @@ ORDER: Final[Mapping[Occasion, tuple[Means, ...]]] = MappingProxyType(
         "buffer": ("plugins",),
         # A full collection stops every thread for as long as it takes, so it comes last.
         "pressure": ("young", "buffers", "plugins", "all"),
+        "request": ("young", "buffers", "plugins", "all"),
     }
 )
 """What is done on which occasion, one after the other, until there is room."""
@@ -59,7 +66,7 @@ class Reaction:
     """One attempt to make room."""
 
     occasion: Occasion
-    """A load that did not fit, a buffer that did not, or the process above its threshold."""
+    """A load that did not fit, a buffer that did not, the process above its threshold, or a plugin that asked."""
     level: PressureLevel
     wanted_bytes: int
     missing_bytes: int
@@ -146,10 +153,15 @@ class Relief:
             if not reaction.efforts:
                 return None
             self._reactions.append(reaction)
-        need = {"load": "for a load", "buffer": "for a buffer", "pressure": "to relieve the process"}[occasion]
-        reason = f"{format_bytes(wanted)} were needed {need}"
+        reason = f"{format_bytes(wanted)} were needed {_NEEDS[occasion]}"
         self._hooks.event(Event(kind="release", bytes=reaction.freed_bytes, level=level, reason=reason))
         return reaction
+
+    def relieve(self, nbytes: int, level: PressureLevel, owner: str) -> int:
+        """Make the process `nbytes` bytes smaller, for a plugin that asks for it; by how many bytes it shrank."""
+        target = max(0, self._resident_bytes() - nbytes)
+        reaction = self.make_room("request", lambda: max(0, self._resident_bytes() - target), level=level, owner=owner)
+        return 0 if reaction is None else max(0, reaction.freed_bytes)
 
     @contextmanager
     def _own_turn(self, *, wait: bool) -> Iterator[bool]:
