@@ -7,6 +7,7 @@ import threading
 from weighbridge_hookspecs import (
     Capabilities,
     PluginContext,
+    ReadsInto,
     ReleaseRequest,
     Saturated,
     hookimpl,
@@ -41,6 +42,16 @@ class Stove:
     @hookimpl
     def weighbridge_release_memory(self, request: ReleaseRequest) -> int:
         return self.pages.trim(request.bytes)
+
+    # end snippet
+    # snippet: buffers
+    def pour(self, source: ReadsInto) -> int:
+        poured = 0
+        while True:
+            with self.context.buffers.read_into(source, 64 * 1024) as part:
+                if not part:
+                    return poured
+                poured += len(part)
 
     # end snippet
     # snippet: gate

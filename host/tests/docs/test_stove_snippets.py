@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,11 +10,12 @@ from pathlib import Path
 import pytest
 from weighbridge_hookspecs import ReleaseRequest
 
-from weighbridge import Host
+from weighbridge import Host, MemorySettings
 from weighbridge.isolation import IsolatedHost
 from weighbridge.testing import TemporaryPlugin
 
 HERE = Path(__file__).parent
+TIB = 1 << 40
 LEASES = {
     "cache": 1,
     "capability": 1,
@@ -64,6 +66,24 @@ def test_cache_keeps_and_gives_way(host: IsolatedHost) -> None:
     assert stove.page("soup") is stove.page("soup")
     assert stove.weighbridge_release_memory(ReleaseRequest(bytes=1, level="elevated")) == 4000
     assert stove.pages.get("soup") is None
+
+
+@pytest.mark.parametrize(("enabled", "made"), [(True, 1), (False, 5)])
+def test_buffers_are_used_again_where_memory_is_bounded(
+    enabled: bool, made: int, tmp_path: Path, temporary_plugin: TemporaryPlugin
+) -> None:
+    """One block serves every read, and waits for the next; elsewhere each is allocated, and goes when it comes back."""
+    temporary_plugin("stove", (HERE / "sample_stove.py").read_text(encoding="utf-8"), attribute="Stove")
+    memory = MemorySettings(ceiling_bytes=TIB, enabled=enabled, follow_limits=False)
+    with IsolatedHost(store=tmp_path / "plugins.sqlite3", memory=memory) as host:
+        host.allow("stove")
+        host.load("stove")
+        stove = host.capabilities["stove"]
+        assert stove.pour(io.BytesIO(bytes(200_000))) == 200_000
+        drawn = stove.context.buffers.statistics()
+        assert (drawn.rents, drawn.made, drawn.rented) == (5, made, 0)
+        assert host.account("stove").leased_bytes == (64 * 1024 if enabled else 0)
+        del stove
 
 
 def test_gate_lets_urgent_work_preempt(host: IsolatedHost) -> None:
