@@ -9,17 +9,25 @@ from pathlib import Path
 import pytest
 
 from weighbridge.cli.app import run
+from weighbridge.cli.config import read_config
+from weighbridge.limits import OutsideLimits
 from weighbridge.testing import TemporaryPlugin
 
 HERE = Path(__file__).parent
 PAGE = HERE.parents[2] / "docs" / "operating.md"
 SIZE = re.compile(r"[\d.]+ [KM]?i?B")
+GIB = 1 << 30
 EMPTY = "class Plugin:\n    def __init__(self, context):\n        pass\n"
 
 CONFIG = """\
 # snippet: config
 ceiling = "4 GiB"
 disabled = ["moth", "test-*"]
+store = "plugins.sqlite3"
+
+[memory]
+enabled = true
+pool_max_array = "256 KiB"
 
 [plugins.crane]
 rate = 20.0
@@ -32,6 +40,7 @@ def _like_a_fresh_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
     monkeypatch.setenv("WEIGHBRIDGE_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("WEIGHBRIDGE_CEILING", raising=False)
     monkeypatch.delenv("WEIGHBRIDGE_DISABLED_PLUGINS", raising=False)
+    monkeypatch.setattr(OutsideLimits, "lowest", lambda self: None)  # the machine may be a small container
 
 
 @pytest.fixture(autouse=True)
@@ -50,10 +59,12 @@ def config(tmp_path: Path) -> str:
 
 
 def test_configuration_file(config: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """The file sets the ceiling, disables plugins, and gives each its settings."""
+    """The file sets the ceiling, bounds the process, names the store, disables plugins, and gives each its settings."""
     assert run(["run", "--once", "--json", "--config", config, "crane"]) == 0
-    statement = json.loads(capsys.readouterr().out)["statement"]
-    assert statement["ceiling_bytes"] == 4 * 1024**3
+    document = json.loads(capsys.readouterr().out)
+    assert document["statement"]["ceiling_bytes"] == document["statistics"]["memory"]["own_ceiling_bytes"] == 4 * GIB
+    assert document["statistics"]["memory"]["level"] == "nominal"
+    assert read_config(Path(config)).store == Path(config).parent / "plugins.sqlite3"
     assert run(["run", "--once", "--config", config, "moth"]) == 3
     assert "is disabled by 'moth'" in capsys.readouterr().err
 
