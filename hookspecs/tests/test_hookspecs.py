@@ -211,7 +211,7 @@ def test_what_a_plugin_gets_from_its_context_is_this() -> None:
     members = {name for name in vars(services.PluginContext) if not name.startswith("_")}
     assert members == {
         "budget", "buffers", "bus", "cache", "capabilities", "charge", "every", "gate", "journal", "log", "name",
-        "secret", "settings", "spawn", "store", "track",
+        "relieve", "secret", "settings", "spawn", "store", "track",
     }  # fmt: skip
 
 
