@@ -145,7 +145,7 @@ class BudgetView:
     peak_bytes: int | None
     """Declared at most."""
     held_bytes: int
-    """On the plugin's account: measured at its load, plus what it charged."""
+    """On the plugin's account: measured at its load, plus what it leased since, charged and reported."""
     headroom_bytes: int | None
     """Left to the whole process; None where no ceiling is set."""
 
