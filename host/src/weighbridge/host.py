@@ -62,7 +62,8 @@ class Host:
     """Admits, loads, accounts for and unloads plugins.
 
     :param ceiling: what the process may hold, in bytes or as ``"128 MiB"``; by default ``WEIGHBRIDGE_CEILING``, without
-        that the one of `memory` where that is enabled, and else none: everything is admitted, and accounted all the same.
+        that the one of `memory` where that is enabled, and else none: then everything is admitted, and accounted
+        all the same.
     :param group: entry-point group to look in. Plugins of a group other than ``weighbridge`` are opaque: weighed,
         admitted, accounted and unloaded, never called.
     :param path: folders to look in instead of ``sys.path``.
