@@ -107,6 +107,9 @@ def test_if_nothing_helps_it_is_critical_and_nobody_comes_in() -> None:
     )
     assert scene.check(78 * MIB) == "critical"
     scene.usage = RELIEF
+    checks = scene.monitor.statistics().checks
+    assert scene.monitor.refusal(dry_run=True) is not None
+    assert scene.monitor.statistics().checks == checks
     assert scene.monitor.refusal() is None
     assert scene.monitor.level == "nominal"
 

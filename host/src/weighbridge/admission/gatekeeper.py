@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import Final, Protocol
 
 import attrs
 from weighbridge_hookspecs import (
@@ -25,6 +25,17 @@ DEFAULT_ESTIMATE_BYTES: Final = 10 * MIB
 """For a plugin that declares nothing and was never weighed."""
 
 
+class Refusal(Protocol):
+    """Says why nobody may come in now."""
+
+    def __call__(self, *, dry_run: bool) -> str | None:
+        """None if somebody may; with `dry_run` nothing is done about it."""
+
+
+def _open(*, dry_run: bool) -> str | None:
+    return None
+
+
 @attrs.define
 class Gatekeeper:
     """Decides on loads. It knows plugins by name only.
@@ -41,7 +52,7 @@ class Gatekeeper:
     held: Callable[[], Mapping[str, int]]
     make_room: Callable[[int], object]
     policy_seconds: float = 10.0
-    pressure: Callable[[], str | None] = lambda: None
+    pressure: Refusal = _open
 
     def request(self, candidate: Candidate, *, priority: int, defer: bool, dry_run: bool) -> AdmissionRequest:
         """The final request: estimated, and adjusted by whoever wants to.
@@ -70,7 +81,7 @@ class Gatekeeper:
         if not isinstance(verdict, Admitted) and not request.dry_run:
             self.make_room(request.needs_bytes)
             verdict = self._weigh(request, self.budget())
-        if isinstance(verdict, Admitted) and (reason := self.pressure()) is not None:
+        if isinstance(verdict, Admitted) and (reason := self.pressure(dry_run=request.dry_run)) is not None:
             verdict = self._turn_away(request, reason)
         if isinstance(verdict, Refused):
             return verdict

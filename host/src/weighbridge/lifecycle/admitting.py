@@ -76,7 +76,7 @@ class Doorkeeper:
                 plugin=plugin.name,
                 needs_bytes=request.needs_bytes,
                 headroom_bytes=request.headroom_bytes,
-                advice="It is tried again when another plugin is unloaded",
+                advice="It is tried again when another plugin is unloaded, and when memory pressure is over",
             )
         assert isinstance(verdict, Refused)
         raise self._refuse(plugin, verdict)

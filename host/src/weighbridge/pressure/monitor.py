@@ -117,9 +117,12 @@ class MemoryMonitor:
             self._lock.release()
         return self._level
 
-    def refusal(self) -> str | None:
-        """Why nobody may come in now; None if somebody may. It is looked at again before anybody is sent away."""
-        if self._level == "critical":
+    def refusal(self, *, dry_run: bool = False) -> str | None:
+        """Why nobody may come in now; None if somebody may.
+
+        It is looked at again before anybody is sent away, unless somebody only wants to know.
+        """
+        if self._level == "critical" and not dry_run:
             self.check()
         return f"memory pressure is critical: {self._in_words()}" if self._level == "critical" else None
 
