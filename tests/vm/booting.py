@@ -1,0 +1,39 @@
+"""What tests boot from: made once for a run of pytest, with lines about what takes long on the terminal."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from .image import Image, image
+from .packages import missing_tools
+
+
+@contextmanager
+def bootable(config: pytest.Config) -> Iterator[Image]:
+    """A kernel and its first file system; the tests are skipped, loudly, where they cannot be made."""
+    if reason := reason_against():
+        say(config, f"NOT TESTED: {reason}.\nThe tests in a real machine with four nodes and a balloon are left out.")
+        pytest.skip(reason)
+    with image(lambda text: say(config, text)) as made:
+        yield made
+
+
+def reason_against() -> str | None:
+    """Why no machine can be had here."""
+    if sys.platform != "linux" or platform.machine() != "x86_64":
+        return f"the machine is made of packages for Linux on x86_64, and this is {sys.platform} {platform.machine()}"
+    missing = missing_tools()
+    return f"packages are downloaded with apt, and this machine lacks {', '.join(missing)}" if missing else None
+
+
+def say(config: pytest.Config, text: str) -> None:
+    """Print at once, past what keeps the output of tests back."""
+    capture = config.pluginmanager.getplugin("capturemanager")
+    with capture.global_and_fixture_disabled():
+        for line in text.splitlines():
+            print(f"vm: {line}", flush=True)
