@@ -48,7 +48,9 @@ def test_a_load_that_is_deferred_says_what_it_waits_for(host: IsolatedHost) -> N
     with pytest.raises(AdmissionDeferred) as caught:
         host.load("a", defer=True)
     assert str(caught.value).startswith("a: deferred: no room: it needs 300.0 MiB (its declared peak), and of the ")
-    assert str(caught.value).endswith(". It is tried again when another plugin is unloaded, and when memory pressure is over")
+    assert str(caught.value).endswith(
+        ". It is tried again when another plugin is unloaded, and when memory pressure is over"
+    )
     assert caught.value.needs_bytes == 300 * MIB
     assert caught.value.headroom_bytes is not None
     assert caught.value.headroom_bytes < 300 * MIB
