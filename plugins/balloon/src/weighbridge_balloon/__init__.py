@@ -4,35 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from pathlib import Path
 
 from weighbridge_hookspecs import Capabilities, Fact, PluginContext, hookimpl
 
-from .driver import Driver
+from .driver import Driver, find
+from .hypervisor import detect_here
 
 __version__ = "0.1.0"
 
 
 class Balloon:
-    """The plugin."""
+    """The plugin.
 
-    def __init__(self, context: PluginContext, *, root: Path = Path("/")) -> None:
+    Settings: ``cpuid`` (true): whether machine code may be run that asks the processor for its hypervisor.
+    """
+
+    def __init__(self, context: PluginContext) -> None:
         self._log = context.log
         self._settings = context.settings
-        self._root = root
 
     @cached_property
     def driver(self) -> Driver:
         """What the capability ``balloon`` gives to others; the machine is looked at once."""
-        return Driver.find(self._root)
+        return find(detect_here(allow_cpuid=bool(self._settings.get("cpuid", True))))
 
     @hookimpl
     def weighbridge_capabilities(self, registry: Capabilities) -> None:
         """Say whether there is a balloon here, and how that is known."""
         driver = self.driver
-        registry.register("balloon", driver, evidence=driver.facts()[0].evidence)
+        registry.register("balloon", driver, evidence=driver.evidence, details=driver.details())
+        self._log.info("hypervisor: %s; balloon: %s", driver.hypervisor.kind, driver.is_available)
 
     @hookimpl
     def weighbridge_examine(self) -> Sequence[Fact]:
-        """Say whether this machine has a balloon."""
+        """Say what this machine runs under, and whether it has a balloon."""
         return self.driver.facts()
