@@ -15,6 +15,7 @@ import attrs
 from weighbridge_hookspecs import CeilingExceeded, ReleaseRequest, Saturated, hookimpl
 
 KIB: Final = 1024
+PAGE_BYTES: Final = 4096
 STAMP_BYTES: Final = 8
 SECRETS: Final = 20
 CHARGES: Final = 20
@@ -152,6 +153,7 @@ class Plugin:
         if view is None:
             self.give_half_back()
             return
+        view[::PAGE_BYTES] = bytes(-(-nbytes // PAGE_BYTES))  # all of it is occupied from now on
         self.serial += 1
         stamp = self.serial.to_bytes(STAMP_BYTES, "big")[: len(view)]
         view[: len(stamp)] = stamp

@@ -32,6 +32,8 @@ pytestmark = pytest.mark.skipif(
 PROGRAM: Final = Path(__file__).with_name("soak.py")
 SEED: Final = 4
 SUBSCRIBERS: Final = 8
+ALLOCATOR: Final = ("MALLOC_ARENA_MAX", "GLIBC_TUNABLES")
+"""What somebody may have set for the C library; the host sets it by itself unless they have."""
 LOOK_SECONDS: Final = 0.001
 PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
 
@@ -93,10 +95,13 @@ def soaked(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     """One run of so many seconds. If its threads do not end, it fails with the stacks of them all."""
     folder = tmp_path_factory.mktemp("plugins")
     command = [sys.executable, str(PROGRAM), str(folder), str(request.param), str(SEED)]
+    environment = {name: value for name, value in os.environ.items() if name not in ALLOCATOR}
     errors = folder / "stderr"
     with (
         open(errors, "w+", encoding="utf-8") as stderr,
-        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr, text=True) as child,
+        subprocess.Popen(
+            command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr, text=True
+        ) as child,
     ):
         onlooker = Onlooker(child.pid)
         looking = threading.Thread(target=onlooker.look)
@@ -131,7 +136,7 @@ def summary(soaked: Soaked) -> str:
     return (
         f"{figures['steps']} steps, {soaked.counted('rented')} rents, {buffers['refusals']} refused, "
         f"{buffers['collections']} collections, {figures['memory']['reactions']} reactions of the monitor; "
-        f"the ninth: {figures['ninth']['loads']} loads, {figures['refused_loads']} refused; bytes over the ceiling of "
+        f"the ninth: {soaked.counted('loads')} loads, {figures['refused_loads']} refused; bytes over the ceiling of "
         f"{soaked.limits['ceiling']}: {soaked.over('leases')} while leasing, {soaked.over('loads')} with loads; the "
         f"largest request: {soaked.limits['largest']}"
     )
@@ -150,7 +155,7 @@ def test_ceiling_was_too_small_now_and_then(soaked: Soaked) -> None:
     assert soaked.figures["memory"]["reactions"] > 0
     assert soaked.counted("asked") > 0
     assert soaked.counted("rented") > 5 * soaked.counted("refused")
-    assert soaked.figures["ninth"]["loads"] > 0
+    assert soaked.counted("loads") > 0
 
 
 @pytest.mark.parametrize("phase", ["leases", "loads"])
@@ -179,7 +184,7 @@ def test_ceiling_has_counted_every_refusal(soaked: Soaked) -> None:
     buffers, ninth = soaked.figures["settled"]["services"]["buffers"], soaked.figures["ninth"]
     assert buffers["refusals"] == soaked.counted("refused")
     assert buffers["peak_bytes"] <= buffers["ceiling_bytes"] == soaked.limits["ceiling"]
-    assert ninth["pool_rents"] == ninth.get("rented", 0)
+    assert ninth.get("pool_rents", 0) == ninth.get("rented", 0)
 
 
 def test_gates_have_counted_everybody(soaked: Soaked) -> None:
@@ -232,7 +237,7 @@ def test_nothing_is_left_of_any_plugin(soaked: Soaked) -> None:
     """Every receipt is clean, no buffer is used, and there are no more threads and descriptors than before."""
     ended = soaked.figures["ended"]
     assert ended["unclean"] == []
-    assert ended["unloads"] == 8 + soaked.figures["ninth"]["loads"]
+    assert ended["unloads"] == 8 + soaked.counted("loads")
     assert ended["services"]["buffers"]["used_bytes"] == 0
     assert soaked.figures["after"] == soaked.figures["before"]
     assert soaked.figures["refused_loads"] == soaked.figures["ninth"].get("refusals", 0)
