@@ -5,10 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property
 
-from weighbridge_hookspecs import Capabilities, Fact, PluginContext, hookimpl
+import attrs
+from weighbridge_hookspecs import (
+    AdmissionRequest,
+    Capabilities,
+    Fact,
+    PluginContext,
+    ReleaseRequest,
+    Verdict,
+    hookimpl,
+)
 
+from .control import PressureControl
 from .driver import Driver, find
 from .hypervisor import detect_here
+from .settings import read_settings
 
 __version__ = "0.1.0"
 
@@ -16,17 +27,31 @@ __version__ = "0.1.0"
 class Balloon:
     """The plugin.
 
-    Settings: ``cpuid`` (true): whether machine code may be run that asks the processor for its hypervisor.
+    Settings: ``cpuid`` (true): whether machine code may be run that asks the processor for its hypervisor; and those of
+    :class:`~weighbridge_balloon.settings.PressureSettings`.
     """
 
     def __init__(self, context: PluginContext) -> None:
         self._log = context.log
         self._settings = context.settings
+        self._pressure_settings = read_settings(context.settings)
+        self._spawn = context.spawn
+        self._relieve = context.relieve
 
     @cached_property
     def driver(self) -> Driver:
         """What the capability ``balloon`` gives to others; the machine is looked at once."""
-        return find(detect_here(allow_cpuid=bool(self._settings.get("cpuid", True))))
+        driver = find(detect_here(allow_cpuid=bool(self._settings.get("cpuid", True))))
+        return attrs.evolve(driver, pressure=self.pressure)
+
+    @cached_property
+    def pressure(self) -> PressureControl:
+        """What watches the machine; it does not before it is opened."""
+        return PressureControl(
+            self._pressure_settings,
+            log=self._log,
+            relay=lambda nbytes, level: self._relieve(nbytes, level=level),
+        )
 
     @hookimpl
     def weighbridge_capabilities(self, registry: Capabilities) -> None:
@@ -38,4 +63,25 @@ class Balloon:
     @hookimpl
     def weighbridge_examine(self) -> Sequence[Fact]:
         """Say what this machine runs under, and whether it has a balloon."""
-        return self.driver.facts()
+        return [*self.driver.facts(), *self.pressure.facts()]
+
+    @hookimpl
+    def weighbridge_activate(self) -> None:
+        """Begin to watch the machine, if there is anything to watch."""
+        if self.pressure.open(may_have_balloon=self.driver.is_available is not False):
+            self._spawn(self.pressure.run, name="watch")
+
+    @hookimpl
+    def weighbridge_deactivate(self, reason: str) -> None:
+        """Stop watching."""
+        self.pressure.close()
+
+    @hookimpl
+    def weighbridge_admit(self, request: AdmissionRequest) -> Verdict | None:
+        """Let nobody in while the memory of the machine is short."""
+        return self.pressure.verdict(request)
+
+    @hookimpl
+    def weighbridge_release_memory(self, request: ReleaseRequest) -> int:
+        """Have the caches go that others have through this plugin."""
+        return self.pressure.release_own(request.bytes)

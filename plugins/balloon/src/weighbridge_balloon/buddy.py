@@ -30,7 +30,8 @@ class Offer:
     """What lies ready for the hypervisor."""
 
     reportable_bytes: int | None
-    """Free in blocks of `order` and above; None if the kernel does not show its free blocks, or nobody knows the order."""
+    """Free in blocks of `order` and above; None if the kernel does not show its free blocks, or nobody knows the
+    order."""
     order: int | None
     """A block has ``2 ** order`` pages."""
     is_reported: bool | None

@@ -10,6 +10,7 @@ import attrs
 from weighbridge_hookspecs import Fact
 
 from . import presence, virtio
+from .control import PressureControl
 from .files import names_in
 from .hypervisor import Detection, Kind
 from .presence import BalloonDevice
@@ -36,6 +37,8 @@ class Driver:
     balloons: tuple[BalloonDevice, ...]
     pages_are_reported: bool | None
     """Whether free memory goes back by itself (virtio's free page reporting); None if that cannot be known."""
+    pressure: PressureControl | None = attrs.field(default=None, eq=False, repr=False)
+    """Watches the machine and has memory released; None where nobody does."""
 
     def details(self) -> dict[str, str]:
         """What goes into the capability's entry, for people."""

@@ -53,8 +53,8 @@ class MeminfoFile:
 class Gauge:
     """Reads memory and balloon at one go.
 
-    A target counts together with the size of the same place, since their difference is what matters. The size comes from
-    /proc/meminfo where that has it: one file is read then, and not two.
+    A target counts together with the size of the same place, since their difference is what matters. The size comes
+    from /proc/meminfo where that has it: one file is read then, and not two.
     """
 
     def __init__(self, memory: MemorySource, levels: Sequence[LevelSource]) -> None:

@@ -12,6 +12,7 @@ from .files import read_bytes, read_text
 
 _ESCAPE: Final = re.compile(rb"\\([0-3][0-7]{2})")
 _DIGITS: Final = 19
+_SHARE: Final = 16
 
 
 @attrs.frozen
@@ -41,20 +42,20 @@ def own_group(root: Path, version: int) -> Group | None:
     return None
 
 
-def room_in(group: Group) -> int | None:
-    """Bytes that this group, and those around it, may still take before something happens; None if nothing limits them.
+def missing_in(group: Group) -> int:
+    """Bytes that this group, and those around it, lack to have a sixteenth of their limits free; 0 without limits.
 
     Of what is used, files that were read and not touched since do not count: the kernel lets go of them first, without
     any harm. https://docs.kernel.org/admin-guide/cgroup-v2.html#memory-interface-files
     """
-    rooms = []
+    missing = 0
     folder = group.path
     while (used := _number(folder / "memory.current")) is not None:
         limits = [limit for name in ("memory.max", "memory.high") if (limit := _number(folder / name)) is not None]
         if limits:
-            rooms.append(min(limits) - used + _inactive_file(folder))
+            missing = max(missing, min(limits) // _SHARE - (min(limits) - used + _inactive_file(folder)))
         folder = folder.parent
-    return max(0, min(rooms)) if rooms else None
+    return missing
 
 
 def _membership(text: bytes, version: int) -> str | None:

@@ -42,10 +42,14 @@ class Effort:
 
 
 class Handlers:
-    """Handlers in the order in which they came. Thread-safe."""
+    """Handlers in the order in which they came. Thread-safe.
 
-    def __init__(self, log: logging.Logger) -> None:
+    :param last: who is asked after all others; None: nobody.
+    """
+
+    def __init__(self, log: logging.Logger, last: Handler | None = None) -> None:
         self._log = log
+        self._last = last
         self._lock = threading.Lock()
         self._known: list[weakref.ref[Registration]] = []
 
@@ -65,7 +69,7 @@ class Handlers:
         return registration
 
     def registered(self) -> list[Handler]:
-        """Those that would be asked now."""
+        """Those that would be asked now, without the last one."""
         with self._lock:
             known = list(self._known)
         found = (reference() for reference in known)
@@ -78,7 +82,7 @@ class Handlers:
         """
         efforts: list[Effort] = []
         believed = 0
-        for handler in self.registered():
+        for handler in [*self.registered(), *([self._last] if self._last else [])]:
             wanted = missing(believed)
             if wanted <= 0:
                 break

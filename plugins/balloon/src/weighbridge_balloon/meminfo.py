@@ -15,7 +15,8 @@ class Memory:
     """What /proc/meminfo says, in bytes; None where it does not."""
 
     total_bytes: int | None = None
-    """Without what a balloon holds, unless the balloon deflates when memory runs out (VIRTIO_BALLOON_F_DEFLATE_ON_OOM)."""
+    """Without what a balloon holds, unless the balloon deflates when memory runs out
+    (VIRTIO_BALLOON_F_DEFLATE_ON_OOM)."""
     free_bytes: int | None = None
     """Used by nobody."""
     available_bytes: int | None = None

@@ -26,7 +26,8 @@ class Pages(Protocol):
         """
 
     def give_back(self, address: int, nbytes: int) -> bool:
-        """Let the system have the memory. True: the block is gone. False: its memory went, and its place stays taken."""
+        """Let the system have the memory. True: the block is gone. False: its memory went, and its place stays
+        taken."""
 
 
 class PosixPages:

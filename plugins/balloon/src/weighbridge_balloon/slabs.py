@@ -1,8 +1,8 @@
 """A cache whose memory really goes when it is let go of: whole huge pages of its own, each full of values.
 
-What Python frees seldom leaves the process, for somebody else's object lies on the same page; and what leaves the process
-in small pieces never reaches the hypervisor, which takes back blocks of 2 MiB. So values lie in slabs of 2 MiB, in memory
-that nobody else is in, and a slab goes as a whole.
+What Python frees seldom leaves the process, for somebody else's object lies on the same page; and what leaves the
+process in small pieces never reaches the hypervisor, which takes back blocks of 2 MiB. So values lie in slabs of 2 MiB,
+in memory that nobody else is in, and a slab goes as a whole.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import ctypes
 import mmap
 import threading
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable
 from typing import Any, Final, TypeAlias
 
 import attrs
@@ -44,6 +44,29 @@ class SlabStatistics:
     """Values that went with their slab, to make room for others or for the machine."""
     released_bytes: int
     """Handed back to the system by `trim` so far."""
+
+
+class _Turn:
+    """A lock that says whether this thread holds it already.
+
+    The collector may run a finalizer in the middle of a call, and that may call the cache. It must not free the slab
+    from which the call is about to copy: it gets nothing, keeps nothing and releases nothing.
+    """
+
+    __slots__ = ("_depth", "_lock")
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._depth = 0
+
+    def __enter__(self) -> bool:
+        self._lock.acquire()
+        self._depth += 1
+        return self._depth == 1
+
+    def __exit__(self, *failure: object) -> None:
+        self._depth -= 1
+        self._lock.release()
 
 
 class _Slab:
@@ -124,12 +147,13 @@ class SlabCache:
     """Values as bytes, at most `max_bytes` bytes of memory for all of them, in slabs that go as a whole. Thread-safe.
 
     The slab that was used least goes first: each put and each hit counts for the slab of the value, and all counts are
-    halved whenever a slab has to go, so that what was popular long ago does not stay for ever. A value larger than 2 MiB
-    has a slab of its own.
+    halved whenever a slab has to go, so that what was popular long ago does not stay for ever. A value larger than 2
+    MiB has a slab of its own.
 
     :param max_bytes: rounded down to whole slabs of 2 MiB.
     :param charge: puts each slab on an account, ``context.charge`` of whoever caches.
     :param pages: where memory comes from; a test gives its own.
+    :ivar lease: given back with the cache; who made the cache may put one here.
     :raises ConfigurationError: if not even one slab fits.
     """
 
@@ -141,8 +165,8 @@ class SlabCache:
         self._max_bytes: Final = max_bytes // HUGE * HUGE
         self._charge = charge
         self._pages = system_pages() if pages is None else pages
-        # A finalizer that the collector runs in the middle of a call may call as well.
-        self._lock = threading.RLock()
+        self._turn = _Turn()
+        self.lease: Lease | None = None
         self._slabs: list[_Slab] = []
         self._filling: _Slab | None = None
         self._where: dict[Hashable, _Slab] = {}
@@ -157,8 +181,8 @@ class SlabCache:
 
     def get(self, key: Hashable, default: Any = None) -> Any:
         """A copy of the value, as bytes, or `default`."""
-        with self._lock:
-            found = self._find(key)
+        with self._turn as is_first:
+            found = self._find(key) if is_first else None
             return default if found is None else bytes(found)
 
     def read_into(self, key: Hashable, buffer: Any) -> int | None:
@@ -166,27 +190,28 @@ class SlabCache:
 
         :raises ValueError: if the buffer is shorter than the value.
         """
-        with self._lock:
-            found = self._find(key)
+        with self._turn as is_first, memoryview(buffer) as view, view.cast("B") as room:
+            found = self._find(key) if is_first else None
             if found is None:
                 return None
-            with memoryview(buffer).cast("B") as room:
-                if room.nbytes < found.nbytes:
-                    raise ValueError(f"the value has {found.nbytes} bytes, and the buffer {room.nbytes}")
-                room[: found.nbytes] = found
+            if room.nbytes < found.nbytes:
+                raise ValueError(f"the value has {found.nbytes} bytes, and the buffer {room.nbytes}")
+            room[: found.nbytes] = found
             return found.nbytes
 
     def put(self, key: Hashable, value: Any) -> bool:
         """Keep a copy of `value`, anything with a buffer; others make room. Whether it is kept.
 
-        It is not if it is larger than the whole cache, or if the system gives no memory. What the key had before is gone
-        in any case.
+        It is not if it is larger than the whole cache, or if the system gives no memory. What the key had before is
+        gone in any case.
 
         :raises ContextClosed: if the cache was given back.
         """
-        with self._lock, memoryview(value) as view, view.cast("B") as content:
+        with self._turn as is_first, memoryview(value) as view, view.cast("B") as content:
             if self._is_closed:
                 raise ContextClosed("a slab cache was used after it was given back", step="lease")
+            if not is_first:
+                return False
             self._take_out(key)
             self._puts += 1
             slab = self._room_for(content.nbytes)
@@ -199,8 +224,8 @@ class SlabCache:
 
     def discard(self, key: Hashable) -> bool:
         """Take `key` out; whether it was there."""
-        with self._lock:
-            return self._take_out(key)
+        with self._turn as is_first:
+            return is_first and self._take_out(key)
 
     def trim(self, nbytes: int) -> int:
         """Hand slabs back to the system until `nbytes` bytes are there, and give the bytes that went.
@@ -209,29 +234,31 @@ class SlabCache:
         never in memory and do not count.
         """
         released = 0
-        with self._lock:
-            while released < nbytes and self._slabs:
-                slab = self._least_used(self._slabs)
+        with self._turn as is_first:
+            for slab in self._by_use() if is_first and nbytes > 0 else ():
                 released += slab.resident_bytes
                 self._drop(slab)
+                if released >= nbytes:
+                    break
             self._released_bytes += released
         return released
 
     def clear(self) -> None:
         """Drop every value and every slab."""
-        with self._lock:
-            while self._slabs:
+        with self._turn as is_first:
+            while is_first and self._slabs:
                 self._drop(self._slabs[-1])
 
     def release(self) -> None:
         """Drop everything, and take nothing any more. Releasing twice does nothing."""
-        with self._lock:
-            self._is_closed = True
-            self.clear()
+        self._is_closed = True
+        if self.lease is not None:
+            self.lease.release()
+        self.clear()
 
     def statistics(self) -> SlabStatistics:
         """What it holds, and what became of the calls."""
-        with self._lock:
+        with self._turn:
             return SlabStatistics(
                 entries=len(self._where),
                 value_bytes=sum(slab.live_bytes for slab in self._slabs),
@@ -246,7 +273,7 @@ class SlabCache:
                 released_bytes=self._released_bytes,
             )
 
-    # --- inside, with the lock held ---------------------------------------------------------------------------------
+    # --- inside, in one's own turn ---------------------------------------------------------------------------------
 
     def _find(self, key: Hashable) -> memoryview | None:
         slab = self._where.get(key)
@@ -271,12 +298,8 @@ class SlabCache:
             return None
         if size > HUGE:
             return self._make(size)
-        for find in (self._now_filling, self._packed, self._make):
-            slab = find(nbytes if find != self._make else size)
-            if slab is not None:
-                self._filling = slab
-                return slab
-        return None
+        self._filling = self._now_filling(nbytes) or self._packed(nbytes) or self._make(HUGE)
+        return self._filling
 
     def _now_filling(self, nbytes: int) -> _Slab | None:
         slab = self._filling
@@ -295,7 +318,7 @@ class SlabCache:
     def _make(self, size: int) -> _Slab | None:
         """A new slab, for which others go; None if the system gives no memory."""
         while self._slabs and self._slab_bytes() + size > self._max_bytes:
-            self._drop(self._least_used(self._slabs))
+            self._drop(self._by_use()[0])
         try:
             slab = _Slab(self._pages, size, self._charge)
         except MemoryError:
@@ -303,12 +326,12 @@ class SlabCache:
         self._slabs.append(slab)
         return slab
 
-    def _least_used(self, slabs: Iterable[_Slab]) -> _Slab:
-        """The one to go. Of equals it is the one with the least in it, and then the oldest."""
-        least = min(slabs, key=lambda slab: (slab.uses, slab.live_bytes))
-        for slab in self._slabs:
+    def _by_use(self) -> list[_Slab]:
+        """The one to go first: nothing in it, least used, least in it, oldest. From now on uses count half."""
+        found = sorted(self._slabs, key=lambda slab: (bool(slab.entries), slab.uses, slab.live_bytes))
+        for slab in found:
             slab.uses //= 2
-        return least
+        return found
 
     def _drop(self, slab: _Slab) -> None:
         for key in slab.entries:

@@ -1,4 +1,5 @@
-"""Windows: memory, its pressure, and blocks of it. Written to the documented interfaces; it has not been run on Windows.
+"""Windows: memory, its pressure, and blocks of it. Written to the documented interfaces; it has not been run on
+Windows.
 
 - GlobalMemoryStatusEx: https://learn.microsoft.com/windows/win32/api/sysinfoapi/nf-sysinfoapi-globalmemorystatusex
 - CreateMemoryResourceNotification:
@@ -70,8 +71,8 @@ class WindowsMemory:
 class LowMemory:
     """The system's own notification of low memory, looked at in passing.
 
-    It is signalled below about 32 MB for each 4 GB, 64 MB at most, which is late on a large machine; so figures are looked
-    at beside it. It stays signalled while memory is low, and is told once for each time that it begins.
+    It is signalled below about 32 MB for each 4 GB, 64 MB at most, which is late on a large machine; so figures are
+    looked at beside it. It stays signalled while memory is low, and is told once for each time that it begins.
     """
 
     def __init__(self, library: Any = None) -> None:

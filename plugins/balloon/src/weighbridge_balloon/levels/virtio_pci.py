@@ -79,8 +79,8 @@ class VirtioPciLevel:
 
     They lie in a memory region that strict kernels let nobody map. The capability VIRTIO_PCI_CAP_PCI_CFG is a window
     into it: whoever writes where to look into its fields bar, offset and length finds it in the next field
-    (section 4.1.4.9 of https://docs.oasis-open.org/virtio/virtio/v1.2/virtio-v1.2.html). Linux's driver does not use the
-    window, yet its three fields are written at each look, so this is never done unasked.
+    (section 4.1.4.9 of https://docs.oasis-open.org/virtio/virtio/v1.2/virtio-v1.2.html). Linux's driver does not use
+    the window, yet its three fields are written at each look, so this is never done unasked.
     """
 
     def __init__(self, space: ConfigSpace, name: str) -> None:

@@ -17,8 +17,8 @@ LIBRARY: Final = "vmGuestLib.dll" if sys.platform == "win32" else "libguestlib.s
 class VmwareGuestLevel:
     """Ballooned, mapped and target sizes in MiB: ``vmGuestLib.h`` of open-vm-tools.
 
-    https://github.com/vmware/open-vm-tools/blob/stable-12.4.0/open-vm-tools/lib/include/vmGuestLib.h. The target is what
-    the hypervisor means the whole machine to have, so what is wanted is what is mapped beyond it. Written to the
+    https://github.com/vmware/open-vm-tools/blob/stable-12.4.0/open-vm-tools/lib/include/vmGuestLib.h. The target is
+    what the hypervisor means the whole machine to have, so what is wanted is what is mapped beyond it. Written to the
     documented interface; it has not been run under VMware.
 
     :param load: opens a library by its name; a test gives its own.

@@ -38,8 +38,8 @@ class Choice:
 def choose_sources(root: Path, environ: Mapping[str, str], *, platform: str = sys.platform) -> Choice:
     """What the service manager says, if it says anything; else this process's own group; else the machine as a whole.
 
-    The pressure of the machine counts waiting in every group, also in those whose limit is their own affair, so it comes
-    last.
+    The pressure of the machine counts waiting in every group, also in those whose limit is their own affair, so it
+    comes last.
     """
     if platform == "win32":
         return _windows()

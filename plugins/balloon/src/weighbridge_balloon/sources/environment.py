@@ -1,7 +1,7 @@
 """What the service manager says: ``MEMORY_PRESSURE_WATCH`` and ``MEMORY_PRESSURE_WRITE``.
 
-https://systemd.io/MEMORY_PRESSURE/: a path to wait on, and text in Base64 to write into it first. The path is a file of the
-kernel, a FIFO, a socket, or /dev/null, by which the operator says that nobody is to watch.
+https://systemd.io/MEMORY_PRESSURE/: a path to wait on, and text in Base64 to write into it first. The path is a file of
+the kernel, a FIFO, a socket, or /dev/null, by which the operator says that nobody is to watch.
 """
 
 from __future__ import annotations

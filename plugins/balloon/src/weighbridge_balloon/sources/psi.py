@@ -1,7 +1,7 @@
 """Pressure stall information: the kernel says when tasks have waited too long for memory.
 
-https://docs.kernel.org/accounting/psi.html. It does not see what a hypervisor asks for: a balloon that has taken all that
-was free makes nobody wait.
+https://docs.kernel.org/accounting/psi.html. It does not see what a hypervisor asks for: a balloon that has taken all
+that was free makes nobody wait.
 """
 
 from __future__ import annotations
@@ -93,8 +93,8 @@ def arm(path: Path, text: bytes) -> int:
 class PsiSource:
     """One trigger on one file, on a descriptor of its own: a second one on the same would be refused (EBUSY).
 
-    A trigger of somebody who is not root may fire too early: the kernel compares the first windows with an older sum than
-    that of the moment when the trigger was set (``psi_trigger_create`` and ``update_triggers`` in
+    A trigger of somebody who is not root may fire too early: the kernel compares the first windows with an older sum
+    than that of the moment when the trigger was set (``psi_trigger_create`` and ``update_triggers`` in
     https://github.com/torvalds/linux/blob/v6.12/kernel/sched/psi.c). So an event counts only if ``total=`` has grown by
     the threshold since the last one that counted.
 
