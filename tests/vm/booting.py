@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import platform
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack
+from typing import Final
 
 import pytest
 
 from .image import Image, image
 from .packages import missing_tools
 
+BOOTABLE: Final = pytest.StashKey[Image]()
 
-@contextmanager
-def bootable(config: pytest.Config) -> Iterator[Image]:
+
+def bootable(config: pytest.Config) -> Image:
     """A kernel and its first file system; the tests are skipped, loudly, where they cannot be made."""
     if reason := reason_against():
         say(config, f"NOT TESTED: {reason}.\nThe tests in a real machine with four nodes and a balloon are left out.")
         pytest.skip(reason)
-    with image(lambda text: say(config, text)) as made:
-        yield made
+    if BOOTABLE not in config.stash:
+        until_the_end = ExitStack()
+        config.add_cleanup(until_the_end.close)
+        config.stash[BOOTABLE] = until_the_end.enter_context(image(lambda text: say(config, text)))
+    return config.stash[BOOTABLE]
 
 
 def reason_against() -> str | None:

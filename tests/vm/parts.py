@@ -14,7 +14,8 @@ from typing import Final
 from packaging.requirements import Requirement
 
 CHECKOUT: Final = Path(__file__).parents[2]
-FOLDERS: Final = ("hookspecs", "host")
+FOLDERS: Final = ("hookspecs", "host", "plugins/numa", "plugins/balloon")
+EXTRAS: Final = ("", "cli")
 
 
 def build_all(into: Path) -> list[Path]:
@@ -38,15 +39,20 @@ def install(wheels: Iterable[Path], into: Path) -> None:
 
 
 def requirements(of: Iterable[Distribution], known: set[str]) -> Iterator[Distribution]:
-    """What distributions need, and what that needs, each once; no extras."""
+    """What distributions need, and what that needs, each once; of extras, those of the command line."""
     for one in of:
         for text in one.requires or ():
             wanted = Requirement(text)
-            if wanted.name not in known and (wanted.marker is None or wanted.marker.evaluate({"extra": ""})):
+            if wanted.name not in known and is_for_guest(wanted):
                 known.add(wanted.name)
                 found = distribution(wanted.name)
                 yield found
                 yield from requirements([found], known)
+
+
+def is_for_guest(wanted: Requirement) -> bool:
+    """Whether a requirement holds on this Python, which is the guest's, too."""
+    return wanted.marker is None or any(wanted.marker.evaluate({"extra": extra}) for extra in EXTRAS)
 
 
 def copy(installed: Distribution, into: Path) -> None:

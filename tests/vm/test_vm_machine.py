@@ -40,9 +40,8 @@ SETTLE_SECONDS: Final = 30
 
 
 @pytest.fixture(scope="module")
-def image(request: pytest.FixtureRequest) -> Iterator[Image]:
-    with bootable(request.config) as made:
-        yield made
+def image(request: pytest.FixtureRequest) -> Image:
+    return bootable(request.config)
 
 
 @pytest.fixture(scope="module")
