@@ -7,7 +7,6 @@ have the last word: those of the machine itself have numbers that are constants 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -23,14 +22,17 @@ _FILES: Final = {".dockerenv": "docker", "run/.containerenv": "podman", "dev/.lx
 _NAMED: Final = ("run/systemd/container", "run/host/container-manager")
 _GROUPS: Final = "proc/self/cgroup"
 # The first that fits: which engine runs a pod is not in the path.
-_PATHS: Final = (
-    (re.compile("kubepods"), "kubernetes"),
-    (re.compile(r"/docker[/-]"), "docker"),
-    (re.compile("/libpod"), "podman"),
-    (re.compile(r"/lxc(\.payload)?[./]"), "lxc"),
-    (re.compile(r"/machine\.slice/"), "systemd-nspawn"),
-    (re.compile(r"/(cri-)?containerd[/-]"), "containerd"),
-)
+_PATHS: Final = {
+    "kubepods": "kubernetes",
+    "/docker/": "docker",
+    "/docker-": "docker",
+    "/libpod": "podman",
+    "/lxc/": "lxc",
+    "/lxc.payload": "lxc",
+    "/machine.slice/": "systemd-nspawn",
+    "/containerd": "containerd",
+    "/cri-containerd": "containerd",
+}
 _VERSION: Final = "proc/version"
 # gVisor is a kernel of its own, which says so in these words: pkg/sentry/kernel/kernel.go, Version
 _GVISOR: Final = "Linux version 4.4.0 #1 SMP Sun Jan 10 15:06:54 PST 2016"
@@ -98,10 +100,9 @@ def _signs(root: Path, environ: Mapping[str, str]) -> Iterator[_Sign]:
     if "KUBERNETES_SERVICE_HOST" in environ:
         yield _Sign("environment, KUBERNETES_SERVICE_HOST", "set", "kubernetes")
     groups = read_text(root / _GROUPS) or ""
-    for pattern, name in _PATHS:
-        if found := pattern.search(groups):
-            yield _Sign(f"/{_GROUPS}", found[0].strip("/"), name)
-            return
+    found = next((path for path in _PATHS if path in groups), None)
+    if found:
+        yield _Sign(f"/{_GROUPS}", f"a path with {found}", _PATHS[found])
 
 
 def _known(name: str) -> str:

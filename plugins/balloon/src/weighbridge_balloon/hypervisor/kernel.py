@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -13,10 +12,8 @@ from .evidence import Evidence, Kind, Look, Silence, Weight
 PROCESSOR: Final = "proc/cpuinfo"
 S390: Final = "proc/sysinfo"
 
-_FLAGS: Final = re.compile(r"^flags\s*:(.*)$", re.MULTILINE)
-_USER_MODE: Final = re.compile(r"^vendor_id\s*:\s*User Mode Linux", re.MULTILINE)
 # arch/s390/kernel/sysinfo.c: VM00 is the nearest one, VM01 what that one runs under.
-_CONTROL: Final = re.compile(r"^VM(\d+) Control Program:\s*(\S.*?)\s*$", re.MULTILINE)
+_CONTROL: Final = "Control Program"
 
 
 def look(root: Path) -> Look:
@@ -26,21 +23,33 @@ def look(root: Path) -> Look:
     where = f"/{PROCESSOR}"
     if not text:
         yield Silence(where=where, why="cannot be read")
-    elif _USER_MODE.search(text):
+    elif _value(text, "vendor_id") == "User Mode Linux":
         yield _evidence(where, "User Mode Linux", "other", Weight.SAID, product="User Mode Linux")
-    elif flags := _FLAGS.search(text):
-        if "hypervisor" in flags[1].split():
+    elif (flags := _value(text, "flags")) is not None:
+        if "hypervisor" in flags.split():
             yield _evidence(where, "flag hypervisor", "other", Weight.GENERIC)
         else:
             yield _evidence(where, "no flag hypervisor", "none", Weight.GENERIC)
 
 
+def _value(text: str, key: str) -> str | None:
+    """What stands behind the colon in the first line of this name; None if there is no such line."""
+    for line in text.splitlines():
+        name, colon, value = line.partition(":")
+        if colon and name.strip() == key:
+            return value.strip()
+    return None
+
+
 def _control_programs(text: str) -> Iterator[Evidence]:
-    for number, name in _CONTROL.findall(text):
-        kind: Kind = "kvm" if name.startswith("KVM") else "other"
-        product = None if kind == "kvm" else name
-        where = f"/{S390} VM{number}"
-        yield _evidence(where, name, kind, Weight.SAID, product=product, outer=int(number) > 0)
+    for line in text.splitlines():
+        key, _, value = line.partition(":")
+        level, _, what = key.partition(" ")
+        if level.startswith("VM") and what.strip() == _CONTROL and (name := value.strip()):
+            kind: Kind = "kvm" if name.startswith("KVM") else "other"
+            product = None if kind == "kvm" else name
+            where = f"/{S390} {level}"
+            yield _evidence(where, name, kind, Weight.SAID, product=product, outer=level != "VM00")
 
 
 def _evidence(
