@@ -57,7 +57,7 @@ class Soaking:
     """The application's hooks; each is for the plugin `who` alone."""
 
     @hookspec(firstresult=True)
-    def step(self, who: str, appetite: int, with_secrets: bool) -> bool | None:
+    def step(self, who: str, appetite: int) -> bool | None:
         """Do one thing at random."""
 
     @hookspec(firstresult=True)
@@ -95,7 +95,6 @@ class Soak:
         self.host.load_all(NAMES, strict=True)
         self.seed = seed
         self.over = threading.Event()
-        self.with_secrets = True
         self.steps = [0] * len(NAMES)
         self.failures: list[str] = []
         self.receipts: list[Receipt] = []
@@ -103,13 +102,8 @@ class Soak:
         """What it counted in all of its lives, and how often it came and was refused."""
 
     def run(self, seconds: float, has_happened: Callable[[], bool], *, with_ninth: bool) -> None:
-        """Let the threads work for so long, and until it `has_happened`; this one looks after the memory meanwhile.
-
-        Without the ninth plugin they also keep secrets. The vault takes a view for kept beyond its block if another
-        thread lists all objects in that moment, as an unload does.
-        """
+        """Let the threads work for so long, and until it `has_happened`; this one looks after the memory meanwhile."""
         self.over.clear()
-        self.with_secrets = not with_ninth
         end, enough = time.monotonic() + seconds, sum(self.steps) + ENOUGH_STEPS
         threads = [threading.Thread(target=self._guarded, args=(self._drive, number)) for number in range(len(NAMES))]
         if with_ninth:
@@ -140,7 +134,7 @@ class Soak:
         dice, hook = Random(self.seed * 1000 + number), self.host.hook
         while not self.over.is_set():
             appetite = APPETITES[sum(self.steps) // COURSE % len(APPETITES)]
-            if not hook.step(who=NAMES[number], appetite=appetite, with_secrets=self.with_secrets):
+            if not hook.step(who=NAMES[number], appetite=appetite):
                 raise RuntimeError(f"{NAMES[number]} did not answer")
             if dice.random() < 0.1:
                 hook.visit(who=dice.choice(NAMES), nbytes=dice.randrange(64 * KIB))
@@ -160,7 +154,7 @@ class Soak:
     def use_ninth(self, steps: int) -> None:
         """It is unloaded afterwards with what it has leased; its counters are noted before."""
         for _ in range(steps):
-            self.host.hook.step(who=NINTH, appetite=MIB, with_secrets=False)
+            self.host.hook.step(who=NINTH, appetite=MIB)
         report = self.host.hook.report(who=NINTH)
         self.ninth.update(report["tally"])
         self.ninth.update({"loads": 1, "pool_rents": report["pool"]["rents"]})

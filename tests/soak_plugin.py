@@ -72,7 +72,7 @@ class Plugin:
     # -- hooks ---------------------------------------------------------------------------------------------------------
 
     @hookimpl
-    def step(self, who: str, appetite: int, with_secrets: bool) -> bool | None:
+    def step(self, who: str, appetite: int) -> bool | None:
         """Do one thing at random, and keep at most `appetite` bytes of what was rented."""
         if who != self.name:
             return None
@@ -80,7 +80,7 @@ class Plugin:
             self.timer = self.context.every(0.02, self.tick)
         act = self.dice.choices(
             [self.rent_one, self.use_cache, self.publish, self.charge, self.use_secret],
-            [20, 4, 2, 2, 2 if with_secrets else 0],
+            [20, 4, 2, 2, 2],
         )[0]
         if self.dice.random() < 0.5:
             with self.lock:

@@ -56,6 +56,7 @@ if TYPE_CHECKING:
 
 MeterName = Literal["process", "gate", "trace"]
 OnHookError = Literal["raise", "contain"]
+_CHECK_SECONDS: Final = 10.0
 
 
 class Host:
@@ -430,11 +431,11 @@ class Host:
     def check_memory(self) -> MemoryStatistics | None:
         """Look now where the process stands under its ceiling, instead of at the next check, and react to it.
 
-        None unless `memory` is enabled.
+        A check that is under way is waited for, at most 10 seconds. None unless `memory` is enabled.
         """
         if self._watch is None:
             return None
-        self._watch.monitor.check()
+        self._watch.monitor.check(wait_seconds=_CHECK_SECONDS)
         return self._watch.monitor.statistics()
 
     def statistics(self) -> HostStatistics:

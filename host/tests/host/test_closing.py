@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import gc
+import importlib
 import sys
 import threading
 import weakref
+from types import ModuleType
 from typing import Any
 
 import pytest
 from weighbridge_hookspecs import CleanupFailed, UnloadTimeout, hookimpl, hookspec
 
 from weighbridge.isolation import IsolatedHost
+from weighbridge.lifecycle import unloading
+from weighbridge.lifecycle.scales import Scales
 from weighbridge.testing import TemporaryPlugin
 
 GOOD = "class Plugin:\n    def __init__(self, context):\n        pass\n"
@@ -187,3 +191,45 @@ def test_what_the_application_registered_outlives_the_plugins(
     weighbridge_host.close()
     assert diary.seen == ["draining", "unloaded"]
     assert weighbridge_host.implemented("diary") == ("weighbridge_event",)
+
+
+def test_without_memory_for_the_ties_everything_is_still_given_back(
+    weighbridge_host: IsolatedHost, temporary_plugin: TemporaryPlugin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is leased comes back first, and may be what is missing."""
+    temporary_plugin("good", GOOD)
+    weighbridge_host.load("good")
+    tried = []
+
+    def fail(name: str, package: str | None = None) -> ModuleType:
+        tried.append(name)
+        raise MemoryError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(importlib, "import_module", fail)
+        receipt = weighbridge_host.unload("good")
+    assert tried == ["..reclaim.ties.catalogue"]
+    assert (receipt.state, receipt.failures) == ("unloaded", ())
+
+
+def test_an_unload_that_breaks_down_does_not_stop_the_others(
+    weighbridge_host: IsolatedHost, temporary_plugin: TemporaryPlugin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody knows what it was, so it is told as a failure, as text."""
+    for name in ("first", "second"):
+        temporary_plugin(name, GOOD)
+        weighbridge_host.load(name)
+    drawn = Scales
+
+    def scales(memory: Any, plugin: Any) -> object:
+        if plugin.name == "second":
+            raise MemoryError
+        return drawn(memory, plugin)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(unloading, "Scales", scales)
+        with pytest.raises(ExceptionGroup) as caught:
+            weighbridge_host.close()
+    (problem,) = caught.value.exceptions
+    assert str(problem) == "second: MemoryError"
+    assert {one.name: one.state for one in weighbridge_host.plugins()} == {"first": "unloaded", "second": "active"}

@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 from weighbridge_hookspecs import Buffers, CeilingExceeded, ConfigurationError, ContextClosed
 
+from weighbridge.leases import buffer_ceiling
 from weighbridge.leases import buffers as module
 from weighbridge.leases.buffer_ceiling import BufferCeiling
 from weighbridge.leases.buffers import BufferPool, size_of_block
@@ -472,6 +473,24 @@ def test_garbage_is_collected_before_others_are_asked() -> None:
     finally:
         gc.enable()
     assert (asked, ceiling.statistics().collections) == ([], 1)
+
+
+def test_full_collections_in_vain_do_not_follow_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever tries again at once after a refusal stops nobody; what it dropped since is young, and is found."""
+    monkeypatch.setattr(buffer_ceiling, "_PATIENCE_SECONDS", 3600.0)
+    ceiling = BufferCeiling(16 * KIB)
+    ceiling._in_vain_at = -3600.0
+    pool = BufferPool(ceiling)
+    with pool.rent(12 * KIB):
+        before = gc.get_stats()[2]["collections"]
+        for _ in range(50):
+            with pytest.raises(CeilingExceeded):
+                pool.rent(8 * KIB)
+        assert ceiling.statistics().collections == 50
+        assert gc.get_stats()[2]["collections"] - before == 1
+    Loop(pool.rent(12 * KIB))
+    with pool.rent(8 * KIB):
+        assert ceiling.used_bytes == 8 * KIB
 
 
 def test_others_are_asked_last_and_what_they_return_is_used() -> None:

@@ -9,6 +9,7 @@ import mmap
 import pickle
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from io import BytesIO
 from typing import Any
@@ -19,6 +20,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from weighbridge_hookspecs import CeilingExceeded, ConfigurationError, LeaseError
 
+from weighbridge.leases import secret as module
 from weighbridge.leases import slabs
 from weighbridge.leases.secret import Secret, SecretsUnprotected, SecretVault
 
@@ -560,3 +562,38 @@ class Machine(RuleBasedStateMachine):
 Machine.TestCase.settings = settings(deadline=None, max_examples=30, stateful_step_count=30)
 TestAgainstAModel = Machine.TestCase
 TestAgainstAModel.__doc__ = "Whatever is kept, released and forgotten, the vault is like a dictionary, and as small."
+
+
+def test_whoever_lists_all_objects_keeps_no_view() -> None:
+    """An unload does that in another thread: a block that ends meanwhile waits for a moment, and all is well."""
+    with SecretVault() as vault:
+        secret = vault.keep(b"open sesame")
+        listed, walkers = threading.Event(), []
+
+        def walk() -> None:
+            everything = gc.get_objects()
+            listed.set()
+            time.sleep(0.05)
+            del everything
+
+        for _ in range(3):
+            with secret.view() as view:
+                walkers.append(threading.Thread(target=walk))
+                walkers[-1].start()
+                listed.wait()
+                assert bytes(view) == b"open sesame"
+            listed.clear()
+        for walker in walkers:
+            walker.join()
+        assert vault.statistics().retired_bytes == 0
+
+
+def test_a_view_that_is_kept_is_told_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a while of looking, in which it could have gone."""
+    monkeypatch.setattr(module, "_PAUSES", (0.0, 0.001))
+    with SecretVault() as vault:
+        secret = vault.keep(b"open sesame")
+        kept = []
+        with pytest.raises(LeaseError, match="was kept beyond its block"), secret.view() as view:
+            kept.append(view.obj)
+        kept.clear()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import threading
 
 import attrs
 import pytest
@@ -148,6 +149,26 @@ def test_an_observer_may_look_again_while_it_is_told() -> None:
     assert scene.check(90 * MIB, idle=90 * MIB) == "nominal"
     assert [level for level, *_ in scene.changes] == ["elevated", "nominal"]
     assert scene.monitor.statistics().checks == 1
+
+
+def test_a_check_waits_for_another_one_if_it_is_told_to() -> None:
+    """Whoever wants to know how things are now does not get what was so before the one under way."""
+    scene = Scene()
+    inside, go_on = threading.Event(), threading.Event()
+
+    def told(level: PressureLevel, nbytes: int, reason: str) -> None:
+        inside.set()
+        go_on.wait()
+
+    scene.monitor._changed = told
+    first = threading.Thread(target=scene.check, args=(90 * MIB,))
+    first.start()
+    inside.wait()
+    assert (scene.monitor.check(), scene.monitor.statistics().checks) == ("elevated", 1)
+    threading.Timer(0.05, go_on.set).start()
+    assert scene.monitor.check(wait_seconds=60) == "critical"
+    assert scene.monitor.statistics().checks == 2
+    first.join()
 
 
 def test_statistics_say_where_it_stands() -> None:

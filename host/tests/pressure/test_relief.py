@@ -118,6 +118,24 @@ def test_nobody_is_asked_for_more_than_is_missing() -> None:
     assert deeds(reaction.efforts) == ["young", "buffers", "large", "middle"]
 
 
+def test_one_that_gives_little_by_little_is_asked_again() -> None:
+    """As long as that gets on: what a plugin frees may come back to the system only in part."""
+    scene = Scene()
+    scene.plugin("slow", 90, 180)
+    scene.plugin("empty", 10, 0)
+    reaction = scene.relief.make_room("buffer", scene.missing)
+    assert reaction is not None
+    assert [(name, nbytes) for name, nbytes, _ in scene.asked] == [
+        ("slow", 400),
+        ("empty", 220),
+        ("slow", 220),
+        ("empty", 40),
+        ("slow", 40),
+    ]
+    assert reaction.missing_bytes == 0
+    assert reaction.believed_bytes == {"slow": 540, "empty": 0}
+
+
 def test_nothing_is_done_where_nothing_is_missing() -> None:
     """And nothing is written down."""
     scene = Scene(usage=600)
@@ -172,8 +190,8 @@ def test_younger_generations_are_collected_and_that_may_be_enough() -> None:
 def test_the_one_for_whom_it_is_done_is_not_asked() -> None:
     """It may hold a lock that its own hook would wait for."""
     scene = Scene()
-    scene.plugin("large", 90, 100)
-    scene.plugin("small", 10, 100)
+    scene.plugin("large", 90, 400)
+    scene.plugin("small", 10, 400)
     scene.relief.make_room("buffer", scene.missing, owner="large")
     assert [name for name, *_ in scene.asked] == ["small"]
 

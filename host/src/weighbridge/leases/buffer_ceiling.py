@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import threading
+import time
 import weakref
 from collections import deque
 from collections.abc import Iterator
@@ -14,6 +15,8 @@ import attrs
 from weighbridge_hookspecs import CeilingExceeded
 
 from .checks import whole_number
+
+_PATIENCE_SECONDS: Final = 0.1
 
 
 class Trimmed(Protocol):
@@ -86,6 +89,7 @@ class BufferCeiling:
         self._coming = 0
         """Charged, and not occupied yet by the process: what several threads allocate at once counts for each other."""
         self._collections = self._requests = self._refusals = 0
+        self._in_vain_at = -_PATIENCE_SECONDS
 
     @property
     def ceiling_bytes(self) -> int | None:
@@ -148,6 +152,7 @@ class BufferCeiling:
                     return
         with self._lock:
             self._refusals += 1
+            self._in_vain_at = time.monotonic()
             used = self._settle() if self.process is None else self.process.usage_bytes()
         raise _exceeded(nbytes, used, self._ceiling)
 
@@ -203,10 +208,16 @@ class BufferCeiling:
         return 0 if self.process is None else self.process.usage_bytes() + self._coming + nbytes
 
     def _collect(self, nbytes: int) -> None:
-        """Buffers that were dropped in a ring of references come back; the collector may leave some of them idle."""
+        """Buffers that were dropped in a ring of references come back; the collector may leave some of them idle.
+
+        After a full collection that did not help, for a moment only the younger generations are collected: who is
+        refused tries again at once, and a full one stops every thread.
+        """
+        now = time.monotonic()
         with self._lock:
             self._collections += 1
-        gc.collect()
+            again = now - self._in_vain_at < _PATIENCE_SECONDS
+        gc.collect(1 if again else 2)
         self.trim(nbytes)
 
     def _ask(self, nbytes: int, owner: str | None) -> None:

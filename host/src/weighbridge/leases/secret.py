@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import os
 import threading
+import time
 import warnings
 import weakref
 from collections import deque
@@ -23,6 +24,8 @@ from weighbridge_hookspecs import CeilingExceeded, ConfigurationError, LeaseErro
 from .slabs import SLAB_BYTES, Slab, Slot, close_view, mapping_bytes, slot_size
 
 MAX_BYTES: Final = 8 * 1024 * 1024
+_PAUSES: Final = (0.0, 0.001, *[0.01] * 100)
+"""Seconds: together about one, which is longer than a walk over a million objects takes."""
 
 
 class SecretsUnprotected(RuntimeWarning):
@@ -129,9 +132,10 @@ class _View:
         content, self._content = self._content, None
         reference, self._reference = self._reference, None
         if content is not None and reference is not None:
-            kept = not close_view(content) or reference() is not None
+            ended = close_view(content)
+            del content
             if error is None:  # the frames of an exception may hold a view that goes with it
-                self._complain(kept)
+                self._complain(not ended or _outlives(reference))
 
     def _complain(self, kept: bool) -> None:
         if kept:
@@ -146,6 +150,19 @@ class _View:
                 step="lease",
                 advice="What was computed in the block may have used zeros: drop it",
             )
+
+
+def _outlives(reference: weakref.ref[Any]) -> bool:
+    """Whether something refers to what should have gone.
+
+    Another thread that lists all objects, as an unload does, refers to it for as long as it looks through them, so it
+    is looked at again for a while.
+    """
+    for pause in _PAUSES:
+        if reference() is None:
+            return False
+        time.sleep(pause)
+    return reference() is not None
 
 
 class SecretVault:
@@ -222,7 +239,7 @@ class SecretVault:
             write(view)
         finally:
             kept = not close_view(view)
-        if kept or reference() is not None:
+        if kept or _outlives(reference):
             raise LeaseError("the view for writing a secret was kept", step="lease", advice="Release it before the end")
 
     def _take(self, nbytes: int) -> tuple[Slot, str | None]:

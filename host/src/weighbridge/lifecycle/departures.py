@@ -19,6 +19,7 @@ from .roster import Roster
 from .states import State
 from .turn import Turn
 from .unloading import Unloader
+from .words import in_words
 
 
 class Departures:
@@ -115,6 +116,8 @@ class Departures:
             receipt = self.see_out(plugin.name, self.wish(reason, vetoes=False))
         except WeighbridgeError as error:
             return [error]
+        except Exception as error:  # no memory, say: the others and the services go all the same
+            return [CleanupFailed(in_words(error), plugin=plugin.name, step="unload")]
         receipts = (*receipt.also_unloaded, receipt)
         return [CleanupFailed(line, plugin=one.plugin, step="unload") for one in receipts for line in one.failures]
 

@@ -8,6 +8,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from types import FunctionType, ModuleType
 from typing import Any, Final
@@ -53,7 +54,8 @@ class Unloader:
 
         :raises UnloadTimeout: if somebody was still inside at the deadline; the plugin is active again then.
         """
-        importlib.import_module(_TIES, __package__)
+        with suppress(MemoryError):  # what is leased goes back first then, and it is imported when it is needed
+            importlib.import_module(_TIES, __package__)
         course, scales = Course(wish), Scales(self.memory, plugin)
         spaces = self._spaces(plugin)
         deactivate = self._drain(plugin, spaces, course)

@@ -67,6 +67,8 @@ class MemoryMonitor:
         self._changed = changed
         self._resized = resized
         self._lock = threading.Lock()
+        self._at_work: int | None = None
+        """The thread whose check is under way: an observer that it tells may look as well."""
         self._level: PressureLevel = "nominal"
         self._used = usage()
         self._checks = self._reactions = 0
@@ -95,13 +97,15 @@ class MemoryMonitor:
         """From here down all is well again."""
         return int(self.threshold_bytes * (1 - RELIEF_SHARE))
 
-    def check(self) -> PressureLevel:
+    def check(self, *, wait_seconds: float = 0) -> PressureLevel:
         """Look at limit and usage, do what has to be done, and tell what came of it.
 
-        A check that comes while another is under way does nothing.
+        :param wait_seconds: for a check of another thread that is under way; while there is one, this one does nothing.
         """
-        if not self._lock.acquire(blocking=False):
+        here = threading.get_ident()
+        if self._at_work == here or not self._lock.acquire(timeout=wait_seconds):
             return self._level
+        self._at_work = here
         try:
             self._checks += 1
             self._read_ceiling()
@@ -114,6 +118,7 @@ class MemoryMonitor:
             if self._used <= self.relief_bytes:
                 self._fall()
         finally:
+            self._at_work = None
             self._lock.release()
         return self._level
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -31,6 +31,7 @@ _NEEDS: Final[Mapping[Occasion, str]] = {
 }
 KEPT_REACTIONS: Final = 32
 _WAIT_SECONDS: Final = 10.0
+_ROUNDS: Final = 3
 _RELEASE: Final = "weighbridge_release_memory"
 
 ORDER: Final[Mapping[Occasion, tuple[Means, ...]]] = MappingProxyType(
@@ -81,7 +82,11 @@ class Reaction:
     @property
     def believed_bytes(self) -> Mapping[str, int]:
         """What each plugin that was asked believes it released."""
-        return {one.plugin: one.believed_bytes or 0 for one in self.efforts if one.plugin is not None}
+        believed: Counter[str] = Counter()
+        for one in self.efforts:
+            if one.plugin is not None:
+                believed[one.plugin] += one.believed_bytes or 0
+        return believed
 
     @property
     def freed_bytes(self) -> int:
@@ -204,7 +209,15 @@ class Relief:
         )
 
     def _ask_plugins(self, course: _Course, level: PressureLevel, owner: str | None) -> None:
-        """One after the other. One that is unloaded meanwhile is waited for: an unload sees who is being asked."""
+        """One after the other, and once more as long as that gets on: what was freed may not be what was needed."""
+        for _ in range(_ROUNDS):
+            before = course.left
+            self._ask_each(course, level, owner)
+            if not course.left or before - course.left < course.left / 8:
+                return
+
+    def _ask_each(self, course: _Course, level: PressureLevel, owner: str | None) -> None:
+        """The biggest first. One that is unloaded meanwhile is waited for: an unload sees who is being asked."""
         held = self._held()
         for name in sorted(held, key=lambda name: (-held[name], name)):
             if not course.left:
