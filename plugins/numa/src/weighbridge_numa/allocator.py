@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 import attrs
@@ -46,6 +45,8 @@ class NumaAllocator:
     def __init__(self, machine: Machine, charge: Charge | None = None) -> None:
         self._machine = machine
         self._charge = charge
+        topology = machine.topology
+        self._orders = {node: topology.spill_order(node) for node in topology.ids} if topology else {}
         self._lock = threading.Lock()
         self._allocations = self._bytes = self._redirected = self._refused = 0
 
@@ -122,32 +123,30 @@ class NumaAllocator:
             )
 
     def _near(self, nbytes: int, node: int | None, huge: bool) -> Region:
-        topology = self.topology
-        order = () if topology is None or node is None else topology.spill_order(node)
-        return self._map(nbytes, order, huge)
+        return self._map(nbytes, () if node is None else self._orders.get(node, ()), huge)
 
     def _strict(self, nbytes: int, node: int, huge: bool) -> Region:
         topology = self.topology
         if topology is None or topology.node(node) is None:
             raise _no_room(nbytes, node, "no such node" if topology else "a machine that says nothing about nodes")
         region = self._map(nbytes, (node,), huge)
-        if topology.ids == (node,):
-            with _memory_errors(nbytes):
+        try:
+            if topology.ids == (node,):  # there is no other place
                 region.populate()
-            return region  # there is no other place
-        if region.preferred != node:
-            raise _no_room(nbytes, node, f"a node that gives no memory, or {self._machine.abilities.evidence}")
-        if not self._gathered(region, node):
-            raise _no_room(nbytes, node, _in_words(self._machine.where(region)))
+                return region
+            if region.preferred != node:
+                raise _no_room(nbytes, node, f"a node that gives no memory, or {self._machine.abilities.evidence}")
+            if not self._machine.gather(region, node):
+                raise _no_room(nbytes, node, _in_words(self._machine.where(region)))
+        except OSError as error:
+            raise _out_of_memory(nbytes, error) from None
         return region
 
     def _map(self, nbytes: int, order: tuple[int, ...], huge: bool) -> Region:
-        with _memory_errors(nbytes):
+        try:
             return self._machine.map(nbytes, order, huge=huge)
-
-    def _gathered(self, region: Region, node: int) -> bool:
-        with _memory_errors(region.nbytes):
-            return self._machine.gather(region, node)
+        except (OSError, OverflowError) as error:
+            raise _out_of_memory(nbytes, error) from None
 
     def _put_on_account(self, region: Region, charge: Charge | None) -> None:
         """Until the memory is gone, which may be after the buffer and even after this plugin.
@@ -159,12 +158,8 @@ class NumaAllocator:
             weakref.finalize(region.exporter, lease.release).atexit = False
 
 
-@contextmanager
-def _memory_errors(nbytes: int) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, OverflowError) as error:
-        raise CeilingExceeded(f"no memory for a buffer: {error}", wanted_bytes=nbytes) from None
+def _out_of_memory(nbytes: int, error: Exception) -> CeilingExceeded:
+    return CeilingExceeded(f"no memory for a buffer: {error}", wanted_bytes=nbytes)
 
 
 def _no_room(nbytes: int, node: int, had: str) -> LeaseError:

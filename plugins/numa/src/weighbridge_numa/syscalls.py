@@ -23,7 +23,7 @@ _BATCH: Final = 1 << 14
 _LONG_BITS: Final = 8 * ctypes.sizeof(ctypes.c_ulong)
 
 Call: TypeAlias = Callable[..., int]
-"""``call(number, *arguments)``: gives what the kernel returned, or raises the OSError that it meant."""
+"""``call(number, *six)``, whole numbers or arrays: gives what the kernel returned, or raises the OSError it meant."""
 
 
 Numbers: TypeAlias = tuple[int, int]
@@ -48,13 +48,15 @@ class Syscalls:
     def __init__(self, call: Call, numbers: Numbers) -> None:
         self._call = call
         self._mbind, self._move_pages_number = numbers
+        self._masks: dict[int, ctypes.Array[ctypes.c_ulong]] = {}
 
     def prefer(self, address: int, nbytes: int, node: int | None) -> None:
         """See :meth:`~weighbridge_numa.policies.Policies.prefer`."""
         if node is None:
             self._call(self._mbind, address, nbytes, MPOL_DEFAULT, 0, 0, 0)
-        else:
-            self._call(self._mbind, address, nbytes, MPOL_PREFERRED, node_mask((node,)), _MAX_NODE, 0)
+            return
+        mask = self._masks.get(node) or self._masks.setdefault(node, node_mask((node,)))
+        self._call(self._mbind, address, nbytes, MPOL_PREFERRED, mask, _MAX_NODE, 0)
 
     def nodes_of_pages(self, pages: Sequence[int]) -> Sequence[int]:
         """See :meth:`~weighbridge_numa.policies.Policies.nodes_of_pages`."""
@@ -102,14 +104,14 @@ def find_syscalls(machine: str | None = None) -> Syscalls | None:
 def _libc_call() -> Call:
     function = ctypes.CDLL(None, use_errno=True).syscall
     function.restype = ctypes.c_long
+    # a bare int would be passed as a C int and lose its upper half; no call has more than six arguments
+    function.argtypes = [ctypes.c_long] * 7
 
     def call(number: int, *arguments: Any) -> int:
-        # a bare int would be passed as a C int and lose its upper half
-        passed = [ctypes.c_long(each) if isinstance(each, int) else each for each in arguments]
-        result: int = function(ctypes.c_long(number), *passed)
+        result: int = function(number, *(a if isinstance(a, int) else ctypes.addressof(a) for a in arguments))
         if result == -1:
-            number = ctypes.get_errno()
-            raise OSError(number, os.strerror(number))
+            reason = ctypes.get_errno()
+            raise OSError(reason, os.strerror(reason))
         return result
 
     return call
