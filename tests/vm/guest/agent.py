@@ -49,8 +49,10 @@ def main() -> None:
     with open(sys.argv[1], "r+b", buffering=0) as stream:
         line = Line(stream)
         line.event("up", pid=os.getpid())
-        while (message := line.receive()) is not None and "call" in message:
-            answer(line, message)
+        while (message := line.receive()) is not None and "leave" not in message:
+            # What a function was told after its end is nobody's.
+            if "call" in message:
+                answer(line, message)
 
 
 def answer(line: Line, message: Mapping[str, Any]) -> None:

@@ -34,7 +34,7 @@ def balloons() -> list[Path]:
     return [path for path in Path("/sys/bus/virtio/devices").glob("*") if text(path / "device") == "0x0005"]
 
 
-def memory(line: Line) -> dict[str, int]:
+def memory(line: Line | None = None) -> dict[str, int]:
     """``/proc/meminfo`` in bytes, with the balloon's pages from ``/proc/vmstat``."""
     rows = (row.split() for row in Path("/proc/meminfo").read_text().splitlines())
     counters = dict(row.split() for row in Path("/proc/vmstat").read_text().splitlines())
@@ -58,11 +58,3 @@ def text(path: str | Path) -> str | None:
         return Path(path).read_text().strip().rstrip("\0")
     except OSError:
         return None
-
-
-def high_order(line: Line | None = None) -> int:
-    """Bytes in free blocks that are big enough to be reported to the hypervisor: ``/proc/buddyinfo``, proc(5)."""
-    order = int(text("/sys/module/page_reporting/parameters/page_reporting_order") or 0)
-    rows = (row.split()[4:] for row in Path("/proc/buddyinfo").read_text().splitlines())
-    blocks = (int(free) << size for row in rows for size, free in enumerate(row) if size >= order)
-    return sum(blocks) * os.sysconf("SC_PAGE_SIZE")

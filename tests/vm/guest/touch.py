@@ -5,7 +5,6 @@ from __future__ import annotations
 import mmap
 
 from .agent import Line
-from .kernel import high_order
 
 PAGE = mmap.PAGESIZE
 
@@ -16,5 +15,5 @@ def memory(line: Line, nbytes: int, seconds: float) -> bool:
         area.madvise(mmap.MADV_HUGEPAGE)
         for start in range(0, nbytes, PAGE):
             area[start] = 1
-        line.event("held", high_order=high_order())
+        line.event("held")
         return line.is_asked(seconds) and line.receive() == {"go": "on"}
