@@ -37,7 +37,8 @@ def run(*arguments: str, folder: Path, **variables: str) -> str:
 
 def test_an_application_hosts_the_lantern(tmp_path: Path) -> None:
     """It loads it, calls it, draws its account, and unloads it without a trace."""
-    lines = run(str(EXAMPLES / "embed.py"), folder=tmp_path).splitlines()
+    lines = run(str(EXAMPLES / "embed.py"), folder=tmp_path, WEIGHBRIDGE_DISABLED_PLUGINS="[!l]*").splitlines()
+    lines = [line for line in lines if " is blocked " not in line]
     assert lines[0] == "lantern is active"
     assert re.fullmatch(r"Hello Ada! The load of this machine is [\d.]+\.", lines[1])
     assert re.fullmatch(r"lantern holds [\d.]+ KiB, and \{.*'timer': 1.*\} on lease", lines[2])
