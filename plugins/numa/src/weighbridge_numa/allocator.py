@@ -74,8 +74,8 @@ class NumaAllocator:
         :param nbytes: its size, from 1 up.
         :param node: where it is wanted. None: where the machine decides, which is near the thread that touches it
             first. A node that does not exist is no error without `strict`: the same program runs on any machine.
-        :param strict: touch every page now, and raise if one is not on `node`. No other process is pushed aside for
-            it, and this one is not killed for lack of room.
+        :param strict: touch every page now, move what is elsewhere, and raise if one is not on `node` then. The process
+            is not killed for lack of room on the node.
         :param huge: on huge pages, if there are any.
         :param charge: ``context.charge`` of the plugin that it is for; without it, it is on the account of the NUMA
             plugin.
