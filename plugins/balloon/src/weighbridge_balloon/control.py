@@ -20,6 +20,7 @@ from .handlers import Handler, Handlers, Registration
 from .kept import KeptFile
 from .levels.choose import find_levels
 from .levels.level import LevelSource
+from .percpu import PerCpuLists
 from .regulator import PressureStatistics, Regulator
 from .release import Releaser, ReleaseReceipt, Standing
 from .settings import PressureSettings
@@ -50,7 +51,7 @@ class PressureControl:
         self._environ = os.environ if environ is None else environ
         self._relay = relay
         self._levels: list[LevelSource] = find_levels(root, may_write=settings.ask_device)
-        self._gauge = Gauge(_memory(root), self._levels)
+        self._gauge = Gauge(_memory(root), self._levels, PerCpuLists(root))
         self._handlers = Handlers(log, None if relay is None else self._ask_relay)
         self._releaser = Releaser(self._handlers, partial(_look, self._gauge, root))
         group = own_group(root, 2)
@@ -58,6 +59,7 @@ class PressureControl:
             settings,
             self._gauge.read,
             self._releaser,
+            look_closely=self._gauge.read_closely,
             missing_in_group=(lambda: 0) if group is None else partial(missing_in, group),
         )
         self._choice = Choice()
@@ -147,7 +149,7 @@ class PressureControl:
 
     def release_own(self, nbytes: int) -> int:
         """Have the handlers release memory, and not the host, which asks here; the bytes that they believe."""
-        efforts = self._handlers.ask(lambda believed: max(0, nbytes - believed))
+        efforts = self._handlers.ask(lambda believed: max(0, nbytes - believed), without_last=True)
         return sum(effort.believed_bytes or 0 for effort in efforts)
 
     def verdict(self, request: AdmissionRequest) -> Refused | Deferred | None:
@@ -178,7 +180,10 @@ class PressureControl:
     # --- inside -----------------------------------------------------------------------------------------------------
 
     def _ask_relay(self, nbytes: int) -> int:
-        return 0 if self._relay is None else self._relay(nbytes, self._regulator.level)
+        if self._relay is None:
+            return 0
+        level = self._regulator.level
+        return self._relay(nbytes, "elevated" if level == "nominal" else level)
 
     def _places(self, found: int | None) -> str:
         if found is None:
@@ -206,7 +211,7 @@ def _memory(root: Path) -> MemorySource:
 
 
 def _look(gauge: Gauge, root: Path) -> Standing:
-    return Standing(figures=gauge.read(), offer=read_offer(root))
+    return Standing(figures=gauge.read_closely(), offer=read_offer(root))
 
 
 def _size(nbytes: int | None, word: str = "") -> str | None:

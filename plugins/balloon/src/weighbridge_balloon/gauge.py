@@ -10,6 +10,7 @@ import attrs
 from .kept import KeptFile
 from .levels.level import LevelSource
 from .meminfo import Memory, parse_meminfo
+from .percpu import PerCpuLists
 
 
 @attrs.frozen(kw_only=True)
@@ -57,20 +58,11 @@ class Gauge:
     from /proc/meminfo where that has it: one file is read then, and not two.
     """
 
-    def __init__(self, memory: MemorySource, levels: Sequence[LevelSource]) -> None:
+    def __init__(self, memory: MemorySource, levels: Sequence[LevelSource], lists: PerCpuLists | None = None) -> None:
         self._memory = memory
+        self._lists = lists
         self._levels = tuple(levels)
         self._targets = tuple(level for level in levels if level.read().wanted_bytes is not None)
-
-    @property
-    def sees_balloon(self) -> bool:
-        """Whether the size of a balloon, or what is wanted of it, can be read here."""
-        return bool(self._levels) or self._memory.read().balloon_bytes is not None
-
-    @property
-    def sees_target(self) -> bool:
-        """Whether the hypervisor's target can be read here."""
-        return bool(self._targets)
 
     def read(self) -> Figures:
         """Look now."""
@@ -90,8 +82,21 @@ class Gauge:
             wanted_bytes=wanted,
         )
 
+    def read_closely(self) -> Figures:
+        """Look now, and count what processors keep at hand as free and available; slower by far."""
+        figures = self.read()
+        kept = 0 if self._lists is None else self._lists.free_bytes()
+        free, available = figures.free_bytes, figures.available_bytes
+        return attrs.evolve(
+            figures,
+            free_bytes=None if free is None else free + kept,
+            available_bytes=None if available is None else available + kept,
+        )
+
     def close(self) -> None:
         """Close every file."""
         self._memory.close()
+        if self._lists is not None:
+            self._lists.close()
         for source in self._levels:
             source.close()

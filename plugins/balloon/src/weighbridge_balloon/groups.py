@@ -31,13 +31,13 @@ def own_group(root: Path, version: int) -> Group | None:
     The group at the top of everything has no file of pressure and is no group in this sense; where a container sees its
     own group as the top, that file is there.
     """
-    path = _membership(read_bytes(root / "proc/self/cgroup") or b"", version)
+    path = path_in(read_bytes(root / "proc/self/cgroup") or b"", version)
     if path is None:
         return None
-    for inside, mount in _mounts(read_bytes(root / "proc/self/mountinfo") or b"", version):
-        below = _below(path, inside)
-        if below is not None:
-            folder = root / mount.lstrip("/") / below
+    for inside, mount in mounts_of(read_bytes(root / "proc/self/mountinfo") or b"", version):
+        rest = path_below(path, inside)
+        if rest is not None:
+            folder = root / mount.lstrip("/") / rest
             return Group(folder, version) if folder.is_dir() else None
     return None
 
@@ -58,7 +58,7 @@ def missing_in(group: Group) -> int:
     return missing
 
 
-def _membership(text: bytes, version: int) -> str | None:
+def path_in(text: bytes, version: int) -> str | None:
     """The group's path, as /proc/self/cgroup has it: ``0::/path`` in version 2, ``4:memory:/path`` in version 1."""
     for line in text.splitlines():
         number, _, rest = line.partition(b":")
@@ -69,7 +69,7 @@ def _membership(text: bytes, version: int) -> str | None:
     return None
 
 
-def _mounts(text: bytes, version: int) -> list[tuple[str, str]]:
+def mounts_of(text: bytes, version: int) -> list[tuple[str, str]]:
     """What of the hierarchy is mounted, and where: fields 4 and 5 of /proc/self/mountinfo, the type after a hyphen."""
     found = []
     for line in text.splitlines():
@@ -87,7 +87,7 @@ def _plain(field: bytes) -> str:
     return _ESCAPE.sub(lambda found: bytes([int(found[1], 8)]), field).decode("utf-8", "surrogateescape")
 
 
-def _below(path: str, inside: str) -> str | None:
+def path_below(path: str, inside: str) -> str | None:
     """`path` seen from a mount that shows `inside`; None if it is not below that, or beside it (``/../other``)."""
     if ".." in path.split("/"):
         return None

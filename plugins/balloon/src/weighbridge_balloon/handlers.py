@@ -75,14 +75,16 @@ class Handlers:
         found = (reference() for reference in known)
         return [one.handler for one in found if one is not None and one.handler is not None]
 
-    def ask(self, missing: Callable[[int], int]) -> tuple[Effort, ...]:
+    def ask(self, missing: Callable[[int], int], *, without_last: bool = False) -> tuple[Effort, ...]:
         """Ask one after the other for what is missing, until nothing is.
 
         :param missing: given the bytes that were believed to be released so far, how many are missing still.
+        :param without_last: whether the last one is left out.
         """
         efforts: list[Effort] = []
         believed = 0
-        for handler in [*self.registered(), *([self._last] if self._last else [])]:
+        last = [] if self._last is None or without_last else [self._last]
+        for handler in [*self.registered(), *last]:
             wanted = missing(believed)
             if wanted <= 0:
                 break

@@ -25,9 +25,11 @@ class Pages(Protocol):
         :raises MemoryError: if the system gives none.
         """
 
+    def resident_bytes(self, address: int, nbytes: int) -> int:
+        """How much of the block is in memory, and so would be given back."""
+
     def give_back(self, address: int, nbytes: int) -> bool:
-        """Let the system have the memory. True: the block is gone. False: its memory went, and its place stays
-        taken."""
+        """Let the system have the memory; whether the block is gone. If not, its memory went, and its place stays."""
 
 
 class PosixPages:
@@ -41,11 +43,13 @@ class PosixPages:
     def __init__(self, libc: Any = None) -> None:
         libc = ctypes.CDLL(None, use_errno=True) if libc is None else libc
         self._mmap, self._munmap, self._madvise = libc.mmap, libc.munmap, libc.madvise
+        self._mincore = libc.mincore
         size, number, pointer = ctypes.c_size_t, ctypes.c_int, ctypes.c_void_p
         self._mmap.argtypes = (pointer, size, number, number, number, ctypes.c_long)
         self._mmap.restype = pointer
         self._munmap.argtypes = (pointer, size)
         self._madvise.argtypes = (pointer, size, number)
+        self._mincore.argtypes = (pointer, size, ctypes.c_char_p)
 
     def take(self, nbytes: int) -> int:
         """Map 2 MiB more than wanted, and unmap what lies before and behind."""
@@ -59,6 +63,17 @@ class PosixPages:
         if _HUGEPAGE is not None:
             self._madvise(address, nbytes, _HUGEPAGE)  # fails where the kernel has no huge pages: small ones will do
         return int(address)
+
+    def resident_bytes(self, address: int, nbytes: int) -> int:
+        """By https://man7.org/linux/man-pages/man2/mincore.2.html: a huge page is there as a whole, whatever was
+        written.
+
+        All of it, if the kernel does not say.
+        """
+        pages = ctypes.create_string_buffer(nbytes // mmap.PAGESIZE)
+        if self._mincore(address, nbytes, pages) != 0:
+            return nbytes
+        return sum(byte & 1 for byte in pages.raw) * mmap.PAGESIZE
 
     def give_back(self, address: int, nbytes: int) -> bool:
         """Unmap the block, which also takes it off what is committed: a Hyper-V host looks at nothing else.

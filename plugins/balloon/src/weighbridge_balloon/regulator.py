@@ -54,7 +54,8 @@ class Regulator:
     A release that gives next to nothing is not repeated at once: first after a second, then after twice as long each
     time, up to half a minute.
 
-    :param look: the figures now.
+    :param look: the figures now, quickly.
+    :param look_closely: the figures now, exactly; asked when something seems to be missing. None: `look` is exact.
     :param missing_in_group: bytes that the process's own control group lacks; 0 if nothing limits it.
     :param clock: seconds; never goes back.
     """
@@ -65,11 +66,13 @@ class Regulator:
         look: Callable[[], Figures],
         releaser: Releaser,
         *,
+        look_closely: Callable[[], Figures] | None = None,
         missing_in_group: Callable[[], int] = lambda: 0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._settings = settings
         self._look = look
+        self._look_closely = look_closely or look
         self._releaser = releaser
         self._missing_in_group = missing_in_group
         self._clock = clock
@@ -175,6 +178,8 @@ class Regulator:
     def _see(self) -> None:
         self._figures = self._look()
         self._pace.note(self._clock(), self._figures.balloon_bytes)
+        if self._missing():
+            self._figures = self._look_closely()
 
     def _missing(self) -> int | None:
         return bytes_to_release(
@@ -198,7 +203,7 @@ class Regulator:
     def _still_missing(self, believed: int) -> int:
         """What figures say now: what was believed is in them, or was not true."""
         with self._lock:
-            self._figures = self._look()
+            self._figures = self._look_closely()
             return self._missing() or 0
 
     def _left_of(self, nbytes: int, believed: int) -> int:

@@ -8,7 +8,6 @@ in memory that nobody else is in, and a slab goes as a whole.
 from __future__ import annotations
 
 import ctypes
-import mmap
 import threading
 from collections.abc import Callable, Hashable
 from typing import Any, Final, TypeAlias
@@ -87,8 +86,6 @@ class _Slab:
         """Where each value begins, and its length."""
         self.end = 0
         self.live_bytes = 0
-        self.touched = 0
-        """The highest end so far: what lies beyond has never been in memory."""
         self.uses = 0
 
     def __del__(self) -> None:
@@ -96,14 +93,13 @@ class _Slab:
 
     @property
     def resident_bytes(self) -> int:
-        """What the system gets back at least: the pages that were written to."""
-        return min(self.nbytes, -(-self.touched // mmap.PAGESIZE) * mmap.PAGESIZE)
+        """What the system would get back."""
+        return 0 if self.address is None else self._pages.resident_bytes(self.address, self.nbytes)
 
     def add(self, key: Hashable, value: memoryview) -> None:
         """Put a value at the end, where there has to be room."""
         start, self.end = self.end, self.end + value.nbytes
         self.view[start : self.end] = value
-        self.touched = max(self.touched, self.end)
         self.entries[key] = start, value.nbytes
         self.live_bytes += value.nbytes
         self.uses += 1
@@ -231,7 +227,7 @@ class SlabCache:
         """Hand slabs back to the system until `nbytes` bytes are there, and give the bytes that went.
 
         The slab that was used least goes first, and its values with it. Bytes of a slab that were never written to were
-        never in memory and do not count.
+        never in memory, unless they are part of a huge page that was, and do not count.
         """
         released = 0
         with self._turn as is_first:
