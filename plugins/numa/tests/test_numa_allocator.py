@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import threading
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from weighbridge_hookspecs import CeilingExceeded, LeaseError
 
-from weighbridge_numa import NumaAllocator, NumaNode, NumaTopology, local_allocator
+from weighbridge_numa import NumaAllocator, NumaBuffer, NumaNode, NumaTopology, local_allocator
 from weighbridge_numa.abilities import Abilities
 from weighbridge_numa.machine import Region
 from weighbridge_numa.memory import MappedRegion, map_ordinary
@@ -74,9 +75,11 @@ class Account:
 
     def __init__(self) -> None:
         self.bytes: Counter[str] = Counter()
+        self.lock = threading.RLock()
 
     def charge(self, nbytes: int, label: str) -> Charged:
-        self.bytes[label] += nbytes
+        with self.lock:
+            self.bytes[label] += nbytes
         return Charged(self, nbytes, label)
 
     @property
@@ -89,8 +92,9 @@ class Charged:
         self.account, self.nbytes, self.label = account, nbytes, label
 
     def release(self) -> None:
-        self.account.bytes[self.label] -= self.nbytes
-        self.nbytes = 0
+        with self.account.lock:
+            self.account.bytes[self.label] -= self.nbytes
+            self.nbytes = 0
 
 
 # -- which node --------------------------------------------------------------------------------------------------------
@@ -215,6 +219,39 @@ def test_a_buffer_that_is_dropped_gives_its_memory_back() -> None:
     account = Account()
     NumaAllocator(Made(), account.charge).allocate(PAGE)
     gc.collect()
+    assert account.total == 0
+
+
+def test_a_buffer_in_a_ring_goes_with_the_collector() -> None:
+    """Whatever else hangs on it."""
+    account = Account()
+    ring: list[object] = [NumaAllocator(Made(), account.charge).allocate(PAGE).view()]
+    ring.append(ring)
+    del ring
+    assert account.total == PAGE
+    gc.collect()
+    assert account.total == 0
+
+
+def test_threads_allocate_side_by_side() -> None:
+    """Every buffer is counted once, and the account is even in the end."""
+    account = Account()
+    allocator = NumaAllocator(Made(), account.charge)
+    held: list[NumaBuffer] = []
+
+    def work() -> None:
+        for node in (0, 1, 2, 3, None) * 20:
+            held.append(allocator.allocate(PAGE, node=node))
+            allocator.allocate(1, node=node).release()
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert account.total == len(held) * PAGE == 400 * PAGE
+    assert (allocator.statistics().allocations, allocator.statistics().redirected) == (800, 160)
+    held.clear()
     assert account.total == 0
 
 
