@@ -19,9 +19,12 @@ from weighbridge_hookspecs import (
 from .control import PressureControl
 from .driver import Driver, find
 from .hypervisor import detect_here
-from .settings import read_settings
+from .release import ReleaseReceipt, Standing
+from .settings import PressureSettings, read_settings
+from .slabs import SlabCache
 
 __version__ = "0.1.0"
+__all__ = ["Balloon", "Driver", "PressureControl", "PressureSettings", "ReleaseReceipt", "SlabCache", "Standing"]
 
 
 class Balloon:

@@ -40,10 +40,15 @@ class Offer:
 
 def read_offer(root: Path) -> Offer:
     """Look at /proc/buddyinfo, and at what the balloon's driver has negotiated."""
+    return read_blocks(root, is_reported=is_reporting(root))
+
+
+def read_blocks(root: Path, *, is_reported: bool | None) -> Offer:
+    """Look at /proc/buddyinfo alone: what the driver has negotiated stays as it is, and finding it out takes longer."""
     order = reporting_order(root)
     text = None if order is None else read_bytes(root / "proc/buddyinfo")
     reportable = None if text is None or order is None else free_bytes(text, order)
-    return Offer(reportable_bytes=reportable, order=order, is_reported=is_reporting(root))
+    return Offer(reportable_bytes=reportable, order=order, is_reported=is_reported)
 
 
 def free_bytes(text: bytes, order: int) -> int | None:

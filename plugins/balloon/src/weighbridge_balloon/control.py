@@ -13,7 +13,7 @@ from pathlib import Path
 from weighbridge_hookspecs import AdmissionRequest, Deferred, Fact, Refused, StopToken
 from weighbridge_hookspecs.records import PressureLevel
 
-from .buddy import Offer, read_offer
+from .buddy import Offer, is_reporting, read_blocks
 from .gauge import Gauge, MeminfoFile, MemorySource
 from .groups import missing_in, own_group
 from .handlers import Handler, Handlers, Registration
@@ -53,7 +53,7 @@ class PressureControl:
         self._levels: list[LevelSource] = find_levels(root, may_write=settings.ask_device)
         self._gauge = Gauge(_memory(root), self._levels, PerCpuLists(root))
         self._handlers = Handlers(log, None if relay is None else self._ask_relay)
-        self._releaser = Releaser(self._handlers, partial(_look, self._gauge, root))
+        self._releaser = Releaser(self._handlers, partial(_look, self._gauge, root, is_reporting(root)))
         group = own_group(root, 2)
         self._regulator = Regulator(
             settings,
@@ -137,12 +137,13 @@ class PressureControl:
         return self._watcher.has_work
 
     def run(self, stop: StopToken) -> None:
-        """Watch until `stop` is set."""
+        """Watch until `stop` is set, or :meth:`close` was called."""
         if self._watcher is not None:
             self._watcher.run(stop)
+        self._gauge.close()
 
     def close(self) -> None:
-        """Stop watching, and close every file."""
+        """Stop watching, and close every file. Who looks all the same opens them again."""
         if self._watcher is not None:
             self._watcher.wake()
         self._gauge.close()
@@ -210,8 +211,8 @@ def _memory(root: Path) -> MemorySource:
     return MeminfoFile(KeptFile(root / "proc/meminfo"))
 
 
-def _look(gauge: Gauge, root: Path) -> Standing:
-    return Standing(figures=gauge.read_closely(), offer=read_offer(root))
+def _look(gauge: Gauge, root: Path, is_reported: bool | None) -> Standing:
+    return Standing(figures=gauge.read_closely(), offer=read_blocks(root, is_reported=is_reported))
 
 
 def _size(nbytes: int | None, word: str = "") -> str | None:
