@@ -29,6 +29,7 @@ from .lifecycle.admitting import Doorkeeper
 from .lifecycle.arrivals import Arrivals
 from .lifecycle.batch import Batch
 from .lifecycle.bookkeeping import Bookkeeper
+from .lifecycle.bounds import buffer_terms, ceiling_of
 from .lifecycle.departures import Departures
 from .lifecycle.dismissal import Dismisser
 from .lifecycle.eligibility import Eligibility
@@ -42,7 +43,6 @@ from .lifecycle.states import State
 from .lifecycle.treasurer import Treasurer
 from .lifecycle.turn import Turn
 from .lifecycle.unloading import Unloader
-from .lifecycle.watch import Watch, buffer_terms, ceiling_of
 from .pressure.relief import Relief
 from .pressure.settings import MemorySettings
 from .reclaim.receipt import Receipt, Verify
@@ -52,6 +52,7 @@ from .units import format_bytes
 if TYPE_CHECKING:
     import pluggy
 
+    from .lifecycle.watch import Watch
     from .pressure.monitor import MemoryStatistics
 
 MeterName = Literal["process", "gate", "trace"]
@@ -185,10 +186,11 @@ class Host:
         self._meter.open()
 
         # who keeps watch
-        self._watch = (
-            Watch(bounds, in_force, process, relief, services, hooks, self._arrivals) if bounds.enabled else None
-        )
-        if self._watch is not None:
+        self._watch: Watch | None = None
+        if bounds.enabled:
+            from .lifecycle.watch import Watch
+
+            self._watch = Watch(bounds, in_force, process, relief, services, hooks, self._arrivals)
             gatekeeper.pressure = self._watch.monitor.refusal
 
     # --- as an object -----------------------------------------------------------------------------------------------

@@ -23,10 +23,9 @@ from weighbridge_hookspecs import (
     hookimpl,
 )
 
-from weighbridge import Host, MemorySettings
+from weighbridge import Host, MemorySettings, limits
 from weighbridge.accounting.process import ProcessMemory, trim
 from weighbridge.isolation import IsolatedHost
-from weighbridge.lifecycle import watch
 from weighbridge.limits import OutsideLimits
 from weighbridge.testing import TemporaryPlugin
 
@@ -179,7 +178,7 @@ def test_a_limit_of_the_system_is_followed_while_it_changes(
         "30 23 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate\n"
     )
     (group / "memory.max").write_text("max\n")
-    monkeypatch.setattr(watch, "OutsideLimits", lambda: OutsideLimits(tmp_path))
+    monkeypatch.setattr(limits, "OutsideLimits", lambda: OutsideLimits(tmp_path))
     host = make(settings(1 << 20, follow_limits=True), lamp=EMPTY)
     host.load("lamp")
     own = host.ceiling_bytes

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import sys
 from collections.abc import Callable
+from functools import cache
 from typing import Final
 
 _LINUX: Final = sys.platform.startswith("linux")
@@ -66,7 +66,7 @@ class ProcessMemory:
 
 def can_trim() -> bool:
     """Whether the C library hands free memory back when it is asked."""
-    return _malloc_trim is not None
+    return _malloc_trim() is not None
 
 
 def trim() -> bool | None:
@@ -74,19 +74,19 @@ def trim() -> bool | None:
 
     glibc: https://man7.org/linux/man-pages/man3/malloc_trim.3.html; musl, macOS and Windows have no such call.
     """
-    return None if _malloc_trim is None else bool(_malloc_trim(0))
+    call = _malloc_trim()
+    return None if call is None else bool(call(0))
 
 
-def _find_malloc_trim() -> Callable[[int], int] | None:
+@cache  # looked up once: every look-up makes a class of its own, which only the garbage collector gets rid of
+def _malloc_trim() -> Callable[[int], int] | None:
     if not _LINUX:
         return None
+    import ctypes
+
     try:
         found: Callable[[int], int] = ctypes.CDLL(None).malloc_trim
     except AttributeError:
         return None
     found.argtypes = [ctypes.c_size_t]  # type: ignore[attr-defined]
     return found
-
-
-# looked up once: every look-up makes a class of its own, which only the garbage collector gets rid of
-_malloc_trim: Final = _find_malloc_trim()

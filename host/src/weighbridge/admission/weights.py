@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import os
 import sys
-from pathlib import Path
-from typing import Any, Final
-from urllib.parse import quote
+from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 from weighbridge_hookspecs import Candidate
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _PYTHON: Final = f"{sys.implementation.name}-{sys.version_info.major}.{sys.version_info.minor}"
 
@@ -84,6 +85,8 @@ class Weights:
         return file
 
     def _file(self, candidate: Candidate) -> Path:
+        from urllib.parse import quote
+
         parts = (candidate.distribution, candidate.version, candidate.group, candidate.name)
         return self.folder / _PYTHON / ("+".join(quote(part, safe="") for part in parts) + ".json")
 
@@ -101,6 +104,8 @@ def _seconds(value: object) -> float:
 
 
 def _default_folder() -> Path:
+    from pathlib import Path
+
     if folder := os.environ.get("WEIGHBRIDGE_CACHE"):
         return Path(folder) / "weights"
     import platformdirs

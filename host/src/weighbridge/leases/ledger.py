@@ -135,6 +135,8 @@ class LeaseLedger:
     @property
     def nbytes(self) -> int:
         """Bytes lent by now, of those leases that have a size."""
+        if not self._measured:  # every decision about a load asks every plugin
+            return 0
         with self._lock:
             extents = list(self._measured.values())
         return sum(extent().nbytes for extent in extents)  # not under the lock: they have locks of their own

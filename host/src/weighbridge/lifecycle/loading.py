@@ -26,7 +26,7 @@ from ..accounting.imports import ImportRecorder, ModuleWeight
 from ..accounting.meters import Meter, read, traced_bytes
 from ..accounting.modules import ModuleBooks
 from ..accounting.ownership import Ownership, classify, own_package
-from ..accounting.process import ProcessMemory, trim
+from ..accounting.process import ProcessMemory, can_trim, trim
 from ..accounting.tasks import Tasks
 from ..discovery.contents import Shelf
 from ..discovery.metadata import normalize
@@ -110,6 +110,7 @@ class Loader:
         plugin.renew()
         plugin.own = own_package(plugin.module)
         _look_at_folders()
+        can_trim()  # it imports something the first time
         progress, recorder = _Progress(snapshot=Snapshot.take()), ImportRecorder()
         gc.collect()  # or older garbage that goes meanwhile would count in the plugin's favour
         try:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import attrs
@@ -126,7 +125,7 @@ class Services:
                 self._store = StoreFile(path)
             return self._store
 
-    def journal_folder(self, plugin: str, name: str) -> Path:
+    def journal_folder(self, plugin: str, name: str) -> str:
         """Where a journal of a plugin is.
 
         :raises ServiceUnavailable: if the host was given no file for the store, beside which journals are.
@@ -140,7 +139,7 @@ class Services:
                 step="lease",
                 advice="Give a text that is not empty",
             )
-        return Path(f"{path}.journals", _segment(plugin), _segment(name))
+        return os.path.join(f"{path}.journals", _segment(plugin), _segment(name))
 
     def statistics(self) -> ServiceStatistics:
         """What is lent now."""
@@ -162,7 +161,7 @@ class Services:
         closed = (_attempt(name, service.close) for name, service in made if service is not None)
         return [problem for problem in closed if problem is not None]
 
-    def _given(self, service: str, plugin: str) -> Path:
+    def _given(self, service: str, plugin: str) -> str:
         if self._path is None:
             raise ServiceUnavailable(
                 f"this host lends no {service!r}, for it was given no file to keep things in",
@@ -173,12 +172,12 @@ class Services:
         return self._path
 
 
-def _checked(store: object) -> Path:
+def _checked(store: object) -> str:
     if not isinstance(store, str | os.PathLike) or not isinstance(path := os.fspath(store), str) or not path:
         raise ConfigurationError(
             f"store makes no sense: {store!r}", step="configure", advice="Give the path of a file, or leave it out"
         )
-    return Path(os.path.abspath(path))  # the working folder may be another one when it is opened
+    return os.path.abspath(path)  # the working folder may be another one when it is opened
 
 
 def _segment(name: str) -> str:

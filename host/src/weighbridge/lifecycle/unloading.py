@@ -17,7 +17,7 @@ import attrs
 from weighbridge_hookspecs import UnloadRefused, UnloadTimeout
 
 from ..accounting.modules import Departure, ModuleBooks
-from ..accounting.process import ProcessMemory, trim
+from ..accounting.process import ProcessMemory, can_trim, trim
 from ..hooks import Hooks
 from ..reclaim.belongings import Belongings
 from ..reclaim.collection import collect
@@ -56,6 +56,7 @@ class Unloader:
         """
         with suppress(MemoryError):  # what is leased goes back first then, and it is imported when it is needed
             importlib.import_module(_TIES, __package__)
+            can_trim()
         course, scales = Course(wish), Scales(self.memory, plugin)
         spaces = self._spaces(plugin)
         deactivate = self._drain(plugin, spaces, course)

@@ -11,34 +11,13 @@ from weighbridge_hookspecs.records import PressureLevel
 from ..accounting.process import ProcessMemory
 from ..hooks import Hooks
 from ..leases.schedule import TaskStillRunning
-from ..limits import OutsideLimits
 from ..pressure.ceiling import Ceiling
 from ..pressure.monitor import MemoryMonitor
 from ..pressure.relief import Relief
 from ..pressure.settings import MemorySettings
-from ..pressure.surroundings import Surroundings
 from .arrivals import Arrivals
-from .services import BufferTerms, Services
+from .services import Services
 from .words import in_words
-
-
-def ceiling_of(settings: MemorySettings, own_bytes: int | None) -> Ceiling:
-    """The ceiling of a host: its own, or that of its settings where they are in force."""
-    if not settings.enabled:
-        return Ceiling(own_bytes)
-    outside = OutsideLimits().lowest if settings.follow_limits else None
-    return Ceiling(settings.ceiling_bytes if own_bytes is None else own_bytes, outside)
-
-
-def buffer_terms(settings: MemorySettings, ceiling: Ceiling, memory: ProcessMemory, relief: Relief) -> BufferTerms:
-    """On which terms a host lends buffers."""
-    if not settings.enabled:
-        return BufferTerms()
-    return BufferTerms(
-        pool_max_array_bytes=settings.pool_max_array_bytes,
-        ceiling=lambda: ceiling.nbytes,
-        process=Surroundings(memory, ceiling, relief),
-    )
 
 
 class Watch:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import sys
 import threading
 import time
@@ -47,6 +46,8 @@ def stop_threads(threads: Collection[threading.Thread], *, seconds: float) -> li
     _join(threads, time.monotonic() + seconds / 4)
     for thread in threads if _can_raise() else ():
         if thread.is_alive() and thread.ident is not None:
+            import ctypes
+
             ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(SystemExit))
     _join(threads, deadline)
     return [thread.name for thread in threads if thread.is_alive()]
