@@ -73,3 +73,27 @@ def test_eight_threads_lose_no_byte() -> None:
     for thread in threads:
         thread.join()
     assert charges.by_label() == {"shared": 8 * 7000, **{f"own {number}": 1000 for number in range(8)}}
+
+
+def test_a_finalizer_may_charge_in_the_midst_of_a_charge() -> None:
+    """The collector runs it in the thread that has the lock: nothing waits for itself, and nothing is lost."""
+    charges = Charges()
+
+    class Label(str):
+        """Runs something when it is looked up."""
+
+        __slots__ = ()
+
+        def __hash__(self) -> int:
+            if charges._settles and not late:
+                late.append(True)
+                charges.add("arena", -3)
+                charges.add("late", 5)
+            return super().__hash__()
+
+        __eq__ = str.__eq__
+
+    late: list[bool] = []
+    charges.add(Label("arena"), 10)
+    assert late == [True]
+    assert (charges.by_label(), charges.total_bytes) == ({"arena": 7, "late": 5}, 12)
