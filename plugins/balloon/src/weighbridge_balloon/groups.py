@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Final
 
@@ -10,7 +9,7 @@ import attrs
 
 from .files import read_bytes, read_text
 
-_ESCAPE: Final = re.compile(rb"\\([0-3][0-7]{2})")
+_OCTAL: Final = 3
 _DIGITS: Final = 19
 _SHARE: Final = 16
 
@@ -84,7 +83,14 @@ def mounts_of(text: bytes, version: int) -> list[tuple[str, str]]:
 
 
 def _plain(field: bytes) -> str:
-    return _ESCAPE.sub(lambda found: bytes([int(found[1], 8)]), field).decode("utf-8", "surrogateescape")
+    """A field without its escapes: a backslash and three octal digits stand for a space, a tab, a newline or itself."""
+    first, *rest = field.split(b"\\")
+    parts = [first]
+    for part in rest:
+        digits = part[:_OCTAL]
+        is_escape = len(digits) == _OCTAL and not digits.strip(b"01234567") and digits[:1] < b"4"
+        parts.append(bytes([int(digits, 8)]) + part[_OCTAL:] if is_escape else b"\\" + part)
+    return b"".join(parts).decode("utf-8", "surrogateescape")
 
 
 def path_below(path: str, inside: str) -> str | None:

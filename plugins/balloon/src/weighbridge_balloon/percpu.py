@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import mmap
-import re
 from pathlib import Path
 from typing import Final
 
 from .kept import KeptFile
 
-_COUNT: Final = re.compile(rb"^[ \t]+count:[ \t]+([0-9]{1,15})$", re.MULTILINE)
+_COUNT: Final = b" count: "
+_DIGITS: Final = 15
 
 
 class PerCpuLists:
@@ -34,4 +34,8 @@ class PerCpuLists:
 
 def sum_counts(text: bytes) -> int:
     """Bytes that the lines ``count:`` add up to."""
-    return sum(map(int, _COUNT.findall(text))) * mmap.PAGESIZE
+    pages = 0
+    for part in text.split(_COUNT)[1:]:
+        digits = part.partition(b"\n")[0].strip()
+        pages += int(digits) if digits.isdigit() and len(digits) <= _DIGITS else 0
+    return pages * mmap.PAGESIZE

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import mmap
-import re
 from pathlib import Path
 from typing import Final
 
 from ..kept import KeptFile
 from .level import UNKNOWN, Level
 
-_LINE: Final = re.compile(rb"^[ \t]*([a-z_]+)[ \t]*:[ \t]*([0-9]{1,18})(?:[ \t]+pages)?[ \t]*$", re.MULTILINE)
+_DIGITS: Final = 18
 
 
 class VmwareDebugLevel:
@@ -69,4 +68,10 @@ class HypervDebugLevel:
 
 def parse_numbers(text: bytes | None) -> dict[str, int]:
     """Lines of the form ``name : number``, with or without the word "pages"; all others are passed over."""
-    return {name.decode("ascii"): int(number) for name, number in _LINE.findall(text or b"")}
+    found = {}
+    for line in (text or b"").splitlines():
+        name, _, rest = line.partition(b":")
+        words = rest.split()
+        if words and words[0].isdigit() and len(words[0]) <= _DIGITS and words[1:] in ([], [b"pages"]):
+            found[name.strip().decode("utf-8", "replace")] = int(words[0])
+    return found
