@@ -51,6 +51,7 @@ def plant(root: Path, files: Mapping[str, str], spaces: Mapping[str, str]) -> No
         ({}, {"KUBERNETES_SERVICE_HOST": "10.0.0.1"}, INSIDE, "kubernetes"),
         ({"proc/version": "Linux version 6.6.36-microsoft-standard-WSL2 (gcc)\n"}, {}, OUTSIDE, "wsl"),
         ({"proc/version": "Linux version 4.4.0 #1 SMP Sun Jan 10 15:06:54 PST 2016\n"}, {}, OUTSIDE, "gvisor"),
+        ({"proc/version": "Linux version 4.19.0-gvisor #1 SMP Sun Jan 10 15:06:54 PST 2016\n"}, {}, OUTSIDE, "gvisor"),
         ({"proc/vz/version": ""}, {}, {}, "openvz"),
         ({"proc/vz/version": "", "proc/bc/0": ""}, {}, OUTSIDE, "none"),
         ({}, {}, INSIDE, "other"),

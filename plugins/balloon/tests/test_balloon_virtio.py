@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -116,3 +119,42 @@ def test_page_reporting_is_told_by_its_bit(tmp_path: Path) -> None:
         (fact,) = [fact for fact in driver.facts() if fact.subject == "page reporting"]
         answers.append((driver.pages_are_reported, fact.finding))
     assert answers == [(None, None), (None, None), (False, "no"), (True, "yes")]
+
+
+def test_balloons_of_windows_are_drivers_that_have_a_device() -> None:
+    """A service without a device is installed everywhere; one with a device is a balloon."""
+    keys = {r"SYSTEM\CurrentControlSet\Services\BALLOON\Enum": {"0": r"PCI\VEN_1AF4&DEV_1045\3&11583659&0&30"}}
+    (found,) = presence.on_windows(lambda key: keys.get(key, {}))
+    assert (found.kind, found.name, found.works) == ("virtio", "BALLOON", True)
+    assert "VEN_1AF4" in found.evidence
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="users are another matter there")
+def test_closed_folders_are_unknown_to_ordinary_users(tmp_path: Path) -> None:
+    """A tree that cannot be looked into raises nothing, as debugfs on this machine does not; and nobody says no."""
+    program = """
+import os, sys
+import weighbridge_balloon.hypervisor.linux
+from pathlib import Path
+from weighbridge_balloon.driver import find
+from weighbridge_balloon.hypervisor import detect, detect_here
+from weighbridge_balloon.hypervisor.cpuid import Denied
+if os.geteuid() == 0:
+    os.setgroups([])
+    os.setgid(65534)
+    os.setuid(65534)
+find(detect_here())
+closed = Path(sys.argv[1])
+driver = find(detect(closed, Denied("not here"), {}), closed)
+print(driver.hypervisor.kind, driver.hypervisor.container.name, driver.is_available, driver.pages_are_reported)
+"""
+    closed = tmp_path / "closed"
+    plant(closed, device="0x0005")
+    (closed / ".dockerenv").touch()
+    closed.chmod(0)
+    try:
+        run = subprocess.run([sys.executable, "-c", program, closed], capture_output=True, text=True, check=False)
+    finally:
+        closed.chmod(0o700)
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.split() == ["unknown", "None", "None", "None"]

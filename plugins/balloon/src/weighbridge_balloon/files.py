@@ -25,6 +25,11 @@ def read_text(path: Path) -> str | None:
     return None if content is None else content.decode("utf-8", "replace").strip("\0 \t\r\n")
 
 
+def is_there(path: Path) -> bool:
+    """Whether `path` exists; False where it cannot be known. ``Path.exists`` would raise behind a closed folder."""
+    return os.path.exists(path)
+
+
 def names_in(path: Path) -> tuple[str, ...] | None:
     """What is in the folder `path`, sorted; None if it is not there or cannot be listed."""
     try:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
 import attrs
 
 from . import virtio
-from .files import link_name, names_in, read_text
+from .files import is_there, link_name, names_in, read_text
 
 BalloonKind: TypeAlias = Literal["virtio", "hyperv", "xen", "vmware"]
 
@@ -20,6 +21,10 @@ _VMBUS: Final = "sys/bus/vmbus/devices"
 _XEN: Final = "sys/devices/system/xen_memory/xen_memory0"
 # drivers/misc/vmw_balloon.c; the debugfs file is root's.
 _VMWARE: Final = ("sys/module/vmw_balloon", "sys/kernel/debug/vmmemctl")
+
+# https://learn.microsoft.com/windows-hardware/drivers/install/hklm-system-currentcontrolset-services-registry-tree
+_INSTANCES: Final = r"SYSTEM\CurrentControlSet\Services\{}\Enum"
+_SERVICES: Final[dict[str, BalloonKind]] = {"BALLOON": "virtio", "dmvsc": "hyperv", "vmmemctl": "vmware"}
 
 
 @attrs.frozen(kw_only=True)
@@ -35,7 +40,23 @@ class BalloonDevice:
 
 def find(root: Path = Path("/")) -> tuple[BalloonDevice, ...]:
     """Every balloon that can be seen in the tree, whatever the hypervisor is; empty if there is none to be seen."""
+    if sys.platform == "win32":
+        from .hypervisor.windows import values
+
+        return tuple(on_windows(values))
     return (*_virtio(root), *_hyperv(root), *_xen(root), *_vmware(root))
+
+
+def on_windows(values: Callable[[str], Mapping[str, str]]) -> Iterator[BalloonDevice]:
+    """The drivers of balloons that have a device: Windows enters its instance under their service.
+
+    :param values: gives the texts under a key of ``HKEY_LOCAL_MACHINE``.
+    """
+    for service, kind in _SERVICES.items():
+        key = _INSTANCES.format(service)
+        for instance in values(key).values():
+            evidence = f"HKLM\\{key}: {instance}"
+            yield BalloonDevice(kind=kind, name=service, works=True, evidence=evidence)
 
 
 def _virtio(root: Path) -> Iterator[BalloonDevice]:
@@ -64,7 +85,7 @@ def _xen(root: Path) -> Iterator[BalloonDevice]:
 
 
 def _vmware(root: Path) -> Iterator[BalloonDevice]:
-    there = [path for path in _VMWARE if (root / path).exists()]
+    there = [path for path in _VMWARE if is_there(root / path)]
     if there:
         # The module stays loaded outside of VMware only where its initialisation succeeded: it returns ENODEV there.
         evidence = f"/{there[0]} is there"

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from ..files import link_name, read_text
+from ..files import is_there, link_name, read_text
 from .evidence import Container, Evidence
 
 NAMESPACES: Final = "proc/self/ns"
@@ -34,8 +34,8 @@ _PATHS: Final = {
     "/cri-containerd": "containerd",
 }
 _VERSION: Final = "proc/version"
-# gVisor is a kernel of its own, which says so in these words: pkg/sentry/kernel/kernel.go, Version
-_GVISOR: Final = "Linux version 4.4.0 #1 SMP Sun Jan 10 15:06:54 PST 2016"
+# gVisor is a kernel of its own. Its release has changed, its build has not: pkg/sentry/kernel/version.go
+_GVISOR: Final = "#1 SMP Sun Jan 10 15:06:54 PST 2016"
 _OPENVZ: Final = ("proc/vz", "proc/bc")
 
 
@@ -78,11 +78,11 @@ def _name(names: list[str], outside: Mapping[str, bool]) -> str | None:
 def _kernels(root: Path) -> Iterator[_Sign]:
     """Kernels that are themselves a container; their namespaces look like a machine's."""
     version = read_text(root / _VERSION) or ""
-    if version.startswith(_GVISOR):
+    if _GVISOR in version:
         yield _Sign(f"/{_VERSION}", "gVisor's", "gvisor")
     elif "microsoft" in version.lower():
         yield _Sign(f"/{_VERSION}", "the Windows Subsystem for Linux", "wsl")
-    there, host = ((root / path).exists() for path in _OPENVZ)
+    there, host = (is_there(root / path) for path in _OPENVZ)
     if there and not host:
         yield _Sign(f"/{_OPENVZ[0]}", f"there, and /{_OPENVZ[1]} is not", "openvz")
 
@@ -93,7 +93,7 @@ def _signs(root: Path, environ: Mapping[str, str]) -> Iterator[_Sign]:
         if name := read_text(root / path):
             yield _Sign(f"/{path}", name, _known(name))
     for path, name in _FILES.items():
-        if (root / path).exists():
+        if is_there(root / path):
             yield _Sign(f"/{path}", "there", name)
     if name := environ.get("container"):
         yield _Sign("environment, container", name, _known(name))

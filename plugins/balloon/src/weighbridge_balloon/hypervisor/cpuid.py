@@ -45,7 +45,8 @@ LAST: Final = 0x40010000
 STEP: Final = 0x100
 
 _HYPERVISOR: Final = 1 << 31
-# include/hyperv/hvgdk_mini.h: HV_CREATE_PARTITIONS in EBX of leaf 3, and HV_X64_HYPERV_NESTED in EAX of leaf 4
+# include/hyperv/hvgdk_mini.h: HV_CREATE_PARTITIONS in EBX of leaf 3, and HV_X64_HYPERV_NESTED in EAX of leaf 4. Some
+# guests may create partitions, too (HV_PARTITION_TYPE_L1VH); those are known by their firmware.
 _CREATE_PARTITIONS: Final = 1 << 0
 _NESTED: Final = 1 << 12
 
