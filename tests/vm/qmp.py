@@ -5,6 +5,7 @@ https://www.qemu.org/docs/master/interop/qmp-spec.html
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 from pathlib import Path
@@ -41,12 +42,15 @@ class Qmp:
     def ask(self, command: str, **arguments: object) -> Any:
         """What a command returns.
 
-        :raises QmpFailed: QEMU says why.
+        :raises QmpFailed: QEMU says why, or is gone.
         """
-        self._lines.write(json.dumps({"execute": command, "arguments": arguments}) + "\n")
-        self._lines.flush()
-        while "event" in (reply := self._receive()):
-            pass
+        try:
+            self._lines.write(json.dumps({"execute": command, "arguments": arguments}) + "\n")
+            self._lines.flush()
+            while "event" in (reply := self._receive()):
+                pass
+        except OSError as problem:
+            raise QmpFailed(f"{command}: QEMU is gone: {problem}") from None
         if "return" not in reply:
             raise QmpFailed(f"{command}: {reply}")
         return reply["return"]
@@ -61,7 +65,9 @@ class Qmp:
 
     def close(self) -> None:
         """Hang up."""
-        self._lines.close()
+        # What was not sent any more is of no interest.
+        with contextlib.suppress(OSError):
+            self._lines.close()
         self._socket.close()
 
     def _receive(self) -> dict[str, Any]:

@@ -46,6 +46,7 @@ class Line:
 
 def main() -> None:
     """Answer until told to leave."""
+    spare("-1000")
     with open(sys.argv[1], "r+b", buffering=0) as stream:
         line = Line(stream)
         line.event("up", pid=os.getpid())
@@ -67,6 +68,7 @@ def answer(line: Line, message: Mapping[str, Any]) -> None:
 
 def run(line: Line, message: Mapping[str, Any]) -> None:
     """In the child: call, send the result, and end."""
+    spare("0")
     try:
         module, _, name = message["call"].partition(":")
         line.send(result=getattr(import_module(f"guest.{module}"), name)(line, **message.get("with", {})))
@@ -74,6 +76,12 @@ def run(line: Line, message: Mapping[str, Any]) -> None:
         line.send(error=traceback.format_exc())
     finally:
         os._exit(0)
+
+
+def spare(score: str) -> None:
+    """Whether the kernel may kill this process for lack of memory: never with -1000, as any other with 0 (proc(5))."""
+    with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
+        file.write(score)
 
 
 if __name__ == "__main__":
