@@ -213,6 +213,16 @@ def test_source_without_a_descriptor_is_looked_at_in_passing() -> None:
     assert running.heard == [said]
 
 
+def test_worst_of_what_is_said_at_once_is_heard() -> None:
+    """Two levels of one group speak up together, and one release is enough."""
+    said = [Pressure(level=level, source="group", evidence="x") for level in ("elevated", "critical", "nominal")]
+    running = Running(*(Passing(one) for one in said), tick=lambda: 0.0)
+    assert running.woken.wait(LONG)
+    running.watcher.wake()
+    assert running.join()
+    assert [pressure.level for pressure in running.heard] == ["critical"]
+
+
 def test_watcher_with_nothing_to_do_says_so() -> None:
     """It needs no thread, and would end at once."""
     watcher = Watcher([], hear=print, tick=None, log=LOG)

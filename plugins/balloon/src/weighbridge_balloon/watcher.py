@@ -7,14 +7,16 @@ import os
 import select
 import traceback
 from collections.abc import Callable, Iterable
-from typing import Final
+from typing import Final, get_args
 
 from weighbridge_hookspecs import StopToken
+from weighbridge_hookspecs.records import PressureLevel
 
 from .sources.source import Pressure, Source, SourceGone
 
 _BREATH_SECONDS: Final = 0.1
 _LONGEST_SECONDS: Final = 1.0
+_LEVELS: Final = get_args(PressureLevel)
 
 
 class Watcher:
@@ -83,7 +85,10 @@ class Watcher:
     # --- inside -----------------------------------------------------------------------------------------------------
 
     def _listen(self, seconds: float, stop: StopToken) -> bool:
-        """Wait, and tell what was said; whether anything was."""
+        """Wait, and tell the worst of what was said; whether anything was said at all.
+
+        A group that is out of memory is short of it as well: one cause, two sources.
+        """
         waiting = {number: source for source in self._sources if (number := source.fileno()) is not None}
         if not waiting:
             stop.wait(seconds)
@@ -91,8 +96,11 @@ class Watcher:
         else:
             ready = self._poll(waiting, seconds)
             ready += [(source, 0) for source in self._sources if source.fileno() is None]
-        told = [self._tell(source, events) for source, events in ready]
-        return any(told)
+        said = [pressure for source, events in ready if (pressure := self._ask(source, events)) is not None]
+        if said:
+            worst = max(said, key=lambda pressure: _LEVELS.index(pressure.level))
+            self._guard(lambda: self._hear(worst))
+        return bool(said)
 
     def _poll(self, waiting: dict[int, Source], seconds: float) -> list[tuple[Source, int]]:
         poller = select.poll()
@@ -108,17 +116,15 @@ class Watcher:
                 os.write(self._pipe[1], b"\0")
         return self._pipe[0]
 
-    def _tell(self, source: Source, events: int) -> bool:
+    def _ask(self, source: Source, events: int) -> Pressure | None:
+        """What a source says; one that will say nothing any more is dropped."""
         try:
-            pressure = source.look(events)
+            return source.look(events)
         except SourceGone as gone:
             self._log.warning("a source of pressure is gone: %s", gone)
             self._sources.remove(source)
             source.close()
-            return False
-        if pressure is not None:
-            self._guard(lambda: self._hear(pressure))
-        return pressure is not None
+            return None
 
     def _look(self) -> float:
         """The seconds until the next look. An error must not be the end of watching."""
