@@ -1,4 +1,4 @@
-"""Sources of pressure against a kernel that really is short of memory: in control groups, which it counts for itself."""
+"""Sources of pressure against a kernel that really is short of memory, in control groups of both versions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pressure that the kernel itself tells of: in a control group of either version, one that is removed, and for nobody."""
+"""Pressure that the kernel itself tells of: in control groups of both versions, one that goes, and to nobody."""
 
 from __future__ import annotations
 
