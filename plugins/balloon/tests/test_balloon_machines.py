@@ -101,6 +101,7 @@ BUSES: Final = {
     "sys/bus/pci/devices/0000:00:00.0/vendor": "0x8086\n",
     "sys/bus/pci/devices/0000:00:00.0/device": "0x1\n",
 }
+DOMAIN: Final = {"sys/hypervisor/type": "xen\n", "sys/hypervisor/properties/features": "000002fd\n"}
 XEN_BALLOON: Final = {"sys/devices/system/xen_memory/xen_memory0/info/current_kb": "1048576\n"}
 
 MACHINES: Final = {
@@ -141,6 +142,15 @@ MACHINES: Final = {
         product="QEMU",
         confidence="likely",
         balloon=None,
+    ),
+    "KVM that passes on what Hyper-V below it says": Machine(
+        files=GUEST | BUSES,
+        ask=processor(
+            "Microsoft Hv",
+            "KVMKVMKVM",
+            leaves={0x40000003: Registers(0, 0, 0, 0), 0x40000004: Registers(1 << 12, 0, 0, 0)},
+        ),
+        kinds=("kvm",),
     ),
     "KVM that offers Xen's interface": Machine(
         files=GUEST | BUSES | {"sys/hypervisor/type": "xen\n", "sys/hypervisor/guest_type": "HVM\n"},
@@ -314,9 +324,14 @@ MACHINES: Final = {
     "a root partition in a virtual machine": Machine(
         files=GUEST | HYPERV_DMI | BUSES,
         ask=hyperv(root=True, nested=True),
-        kinds=("hyperv", "hyperv"),
+        kinds=("hyperv",),
         hosting=("hyperv",),
-        confidence="likely",
+    ),
+    "a root partition under another Hyper-V, without firmware": Machine(
+        files=GUEST | BUSES,
+        ask=hyperv(root=True, nested=True),
+        kinds=("hyperv",),
+        hosting=("hyperv",),
     ),
     "Windows' Linux": Machine(
         files=GUEST
@@ -329,7 +344,7 @@ MACHINES: Final = {
     ),
     # -- Xen
     "a fully virtual domain of Xen": Machine(
-        files=GUEST | XEN_BALLOON | dmi("Xen", "HVM domU") | {"sys/hypervisor/type": "xen\n"},
+        files=GUEST | XEN_BALLOON | dmi("Xen", "HVM domU") | DOMAIN,
         ask=processor("XenVMMXenVMM"),
         kinds=("xen",),
         balloon=True,
@@ -357,6 +372,13 @@ MACHINES: Final = {
         files=GUEST
         | dmi("HP", "ProLiant DL380 Gen9")
         | {"sys/hypervisor/type": "xen\n", "sys/hypervisor/properties/features": "00002afd\n", CLOCKS: "tsc xen\n"},
+        ask=processor("XenVMMXenVMM"),
+        kinds=("none",),
+        hosting=("xen",),
+    ),
+    "Xen's dom0, with a virtio card and no DMI": Machine(
+        files={"sys/hypervisor/type": "xen\n", "sys/hypervisor/properties/features": "00000800\n"}
+        | {"sys/bus/pci/devices/0000:3b:00.0/vendor": "0x1af4\n"},
         ask=processor("XenVMMXenVMM"),
         kinds=("none",),
         hosting=("xen",),
@@ -443,6 +465,11 @@ MACHINES: Final = {
         files=INTEL
         | dmi("Dell Inc.", "PowerEdge R750")
         | {"sys/bus/pci/devices/0000:3b:00.0/vendor": "0x1af4\n", VIRTIO + "virtio0/device": "0x0001\n"},
+        ask=BARE,
+        kinds=("none",),
+    ),
+    "a server whose kernel has VMware's driver built in": Machine(
+        files=INTEL | dmi("Dell Inc.", "PowerEdge R750") | {"sys/module/vmw_balloon/parameters/x": "0\n"},
         ask=BARE,
         kinds=("none",),
     ),

@@ -22,6 +22,14 @@ def plant(root: Path, name: str = "virtio0", *, driver: str | None = "virtio_bal
         (path / "driver").symlink_to(f"../../../../bus/virtio/drivers/{driver}")
 
 
+def availability(root: Path) -> bool | None:
+    from weighbridge_balloon.driver import find
+    from weighbridge_balloon.hypervisor import detect
+    from weighbridge_balloon.hypervisor.cpuid import Denied
+
+    return find(detect(root, Denied("not here"), {}), root).is_available
+
+
 @given(st.sets(st.integers(0, 127)))
 def test_features_are_the_characters_that_are_set(bits: set[int]) -> None:
     """One character for each bit, the first for bit 0."""
@@ -72,7 +80,7 @@ def test_bus_that_is_not_there_is_not_an_empty_one(tmp_path: Path) -> None:
 
 def test_balloon_without_a_driver_cannot_grow(tmp_path: Path) -> None:
     """The device is there, and nothing lets it take memory."""
-    plant(tmp_path, device="0x0005", status="0x00000000", driver=None)
+    plant(tmp_path, device="0x0005", driver=None)
     (found,) = presence.find(tmp_path)
     assert found.works is False
     assert "driver None" in found.evidence
@@ -83,6 +91,16 @@ def test_driver_that_is_not_ready_does_not_work(tmp_path: Path) -> None:
     plant(tmp_path, "virtio0", device="0x0005", status="0x00000003")
     plant(tmp_path, "virtio1", device="0x0005")
     assert [one.works for one in presence.find(tmp_path)] == [False, None]
+
+
+def test_it_is_available_if_one_of_the_balloons_works(tmp_path: Path) -> None:
+    """One that works is enough; without one, one of which nobody knows leaves it open."""
+    answers = []
+    plant(tmp_path, "virtio0", device="0x0005", status="0x00000003")
+    for name, files in {"virtio1": {}, "virtio2": {"status": "0x0000000f"}}.items():
+        answers.append(availability(tmp_path))
+        plant(tmp_path, name, device="0x0005", **files)
+    assert [*answers, availability(tmp_path)] == [False, None, True]
 
 
 def test_dynamic_memory_of_hyperv_is_told_from_its_other_devices(tmp_path: Path) -> None:

@@ -81,7 +81,7 @@ def judge(evidence: Sequence[Evidence]) -> Verdict:
     nearest = _unmasked(candidates)
     return Verdict(
         kinds=(nearest.kind or "other", *_below(evidence, candidates, nearest)),
-        product=_product(candidates, nearest),
+        product=next((one.product for one in candidates if one.product), None),
         hosting=hosting,
         confidence=_confidence(candidates, nearest),
     )
@@ -90,7 +90,12 @@ def judge(evidence: Sequence[Evidence]) -> Verdict:
 def _candidates(evidence: Sequence[Evidence], hosting: Sequence[Kind], *, denied: bool) -> Iterator[Evidence]:
     """What may name the nearest hypervisor."""
     for one in evidence:
-        if one.kind in (None, "none") or one.outer or (denied and one.weight is Weight.HINT):
+        if one.kind in (None, "none") or (denied and one.weight is Weight.HINT):
+            continue
+        if one.outer:
+            # What the hypervisor runs under that this system hosts, this system runs under itself.
+            if one.kind in hosting:
+                yield one
             continue
         # The privileged part of a hypervisor sees that one everywhere but in its firmware, which is the machine's.
         if hosting and one.source != "firmware" and (one.kind in hosting or one.weight is Weight.GENERIC):
@@ -109,18 +114,11 @@ def _unmasked(candidates: Sequence[Evidence]) -> Evidence:
 def _below(evidence: Sequence[Evidence], candidates: Sequence[Evidence], nearest: Evidence) -> Iterator[Kind]:
     """What the nearest one runs under, as far as that can be seen."""
     firmware = [one.kind for one in candidates if one.source == "firmware" and one.kind in _PASSED_ON]
-    if nearest.weight is Weight.SAID:
-        yield from (kind for kind in dict.fromkeys(firmware) if kind and kind != nearest.kind)
+    yield from (kind for kind in firmware if kind and kind != nearest.kind)
     for one in evidence:
         # The signature of Hyper-V with this bit is no imitation.
-        if one.outer and one.kind and (one.source != "cpuid" or nearest.kind == one.kind):
+        if one.outer and one.kind and one not in candidates and (one.source != "cpuid" or nearest.kind == one.kind):
             yield one.kind
-
-
-def _product(candidates: Sequence[Evidence], nearest: Evidence) -> str | None:
-    """The first name that does not belong to another kind; the nearest one's own comes first."""
-    fitting = (one.product for one in candidates if one.kind in (nearest.kind, "other") and one.product)
-    return nearest.product or next(fitting, None)
 
 
 def _weight(one: Evidence) -> int:
@@ -129,7 +127,7 @@ def _weight(one: Evidence) -> int:
 
 def _confidence(candidates: Sequence[Evidence], nearest: Evidence) -> Confidence:
     agreeing = {one.source for one in candidates if one.kind == nearest.kind and one.weight > Weight.GENERIC}
-    if nearest.weight >= Weight.SAID or (len(agreeing) > 1 and nearest.kind != "other"):
+    if nearest.weight >= Weight.SAID or len(agreeing) > 1:
         return "certain"
     return "weak" if nearest.weight <= Weight.HINT else "likely"
 
