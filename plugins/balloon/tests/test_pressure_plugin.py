@@ -31,6 +31,16 @@ LOG = logging.getLogger("balloon.test")
 OFF = {"notify": False, "poll_seconds": 0, "cpuid": False}
 
 
+class Charge:
+    """Bytes on an account."""
+
+    def __init__(self, nbytes: int) -> None:
+        self.nbytes = nbytes
+
+    def release(self) -> None:
+        self.nbytes = 0
+
+
 class Context:
     """As much of a ``PluginContext`` as the plugin uses; it writes down what was leased."""
 
@@ -39,9 +49,15 @@ class Context:
         self.log = LOG
         self.threads: list[Callable[[StopToken], object]] = []
         self.relieved: list[tuple[int, PressureLevel]] = []
+        self.charges: list[Charge] = []
 
     def spawn(self, run: Callable[[StopToken], object], *, name: str) -> None:
         self.threads.append(run)
+
+    def charge(self, nbytes: int, label: str) -> Charge:
+        charge = Charge(nbytes)
+        self.charges.append(charge)
+        return charge
 
     def relieve(self, nbytes: int, *, level: PressureLevel = "elevated") -> int:
         self.relieved.append((nbytes, level))
@@ -125,6 +141,22 @@ def test_host_that_asks_is_not_asked_back() -> None:
     assert plugin.weighbridge_release_memory(ReleaseRequest(bytes=100 * MIB)) <= 4 * MIB
     assert len(cache) == 0
     assert context.relieved == []
+    plugin.weighbridge_deactivate("the test is over")
+
+
+def test_cache_of_nobody_is_on_the_drivers_account() -> None:
+    """And one that comes with an account is on that."""
+    context, other = Context(OFF), Context(OFF)
+    plugin, found = load(context)
+    control = pressure_of(found)
+    cache = control.slab_cache(4 * MIB)
+    cache.put("key", b"x")
+    assert [charge.nbytes for charge in context.charges] == [2 * MIB]
+    control.slab_cache(4 * MIB, charge=other.charge).put("key", b"x")
+    assert (len(context.charges), len(other.charges)) == (1, 1)
+    assert other.charges[0].nbytes == 0, "a cache that was dropped is on no account"
+    cache.release()
+    assert context.charges[0].nbytes == 0
     plugin.weighbridge_deactivate("the test is over")
 
 

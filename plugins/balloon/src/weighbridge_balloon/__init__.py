@@ -10,11 +10,13 @@ from weighbridge_hookspecs import (
     AdmissionRequest,
     Capabilities,
     Fact,
+    Lease,
     PluginContext,
     ReleaseRequest,
     Verdict,
     hookimpl,
 )
+from weighbridge_hookspecs.records import PressureLevel
 
 from .control import PressureControl
 from .driver import Driver, find
@@ -38,8 +40,7 @@ class Balloon:
         self._log = context.log
         self._settings = context.settings
         self._pressure_settings = read_settings(context.settings)
-        self._spawn = context.spawn
-        self._relieve = context.relieve
+        self._context = context
 
     @cached_property
     def driver(self) -> Driver:
@@ -53,7 +54,8 @@ class Balloon:
         return PressureControl(
             self._pressure_settings,
             log=self._log,
-            relay=lambda nbytes, level: self._relieve(nbytes, level=level),
+            relay=self._relieve,
+            charge=self._charge,
         )
 
     @hookimpl
@@ -72,7 +74,7 @@ class Balloon:
     def weighbridge_activate(self) -> None:
         """Begin to watch the machine, if there is anything to watch."""
         if self.pressure.open(may_have_balloon=self.driver.is_available is not False):
-            self._spawn(self.pressure.run, name="watch")
+            self._context.spawn(self.pressure.run, name="watch")
 
     @hookimpl
     def weighbridge_deactivate(self, reason: str) -> None:
@@ -88,3 +90,9 @@ class Balloon:
     def weighbridge_release_memory(self, request: ReleaseRequest) -> int:
         """Have the caches go that others have through this plugin."""
         return self.pressure.release_own(request.bytes)
+
+    def _relieve(self, nbytes: int, level: PressureLevel) -> int:
+        return self._context.relieve(nbytes, level=level)
+
+    def _charge(self, nbytes: int, label: str) -> Lease:
+        return self._context.charge(nbytes, label)

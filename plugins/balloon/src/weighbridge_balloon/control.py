@@ -34,6 +34,7 @@ class PressureControl:
     """Watches the machine, has memory released when it is short, and says what came of it.
 
     :param relay: asked after all handlers; the host's plugins are behind it.
+    :param charge: puts caches on the driver's own account, if nobody else's is given.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class PressureControl:
         *,
         log: logging.Logger,
         relay: Callable[[int, PressureLevel], int] | None = None,
+        charge: Charge | None = None,
         root: Path = Path("/"),
         environ: Mapping[str, str] | None = None,
     ) -> None:
@@ -50,6 +52,7 @@ class PressureControl:
         self._root = root
         self._environ = os.environ if environ is None else environ
         self._relay = relay
+        self._charge = charge
         self._levels: list[LevelSource] = find_levels(root, may_write=settings.ask_device)
         self._gauge = Gauge(_memory(root), self._levels, PerCpuLists(root))
         self._handlers = Handlers(log, None if relay is None else self._ask_relay)
@@ -80,10 +83,10 @@ class PressureControl:
         """A cache that is asked for memory by itself, for as long as somebody holds it.
 
         :param max_bytes: rounded down to whole slabs of 2 MiB.
-        :param charge: puts its memory on an account: ``context.charge`` of whoever caches.
+        :param charge: puts its memory on an account: ``context.charge`` of whoever caches. None: on the driver's own.
         :raises ConfigurationError: if not even one slab fits.
         """
-        cache = SlabCache(max_bytes, charge=charge)
+        cache = SlabCache(max_bytes, charge=charge or self._charge)
         cache.lease = self._handlers.register(_Trimmer(cache))
         return cache
 
