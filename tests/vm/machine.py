@@ -48,6 +48,12 @@ DISK_BYTES: Final = 64 * MIB
 LONGEST: Final = 150
 """Seconds that a machine may run: it is killed then."""
 
+SETTLE_SECONDS: Final = 30
+"""Free pages are reported to the hypervisor in the background, all of them within this time.
+
+https://github.com/torvalds/linux/blob/v6.1/mm/page_reporting.c
+"""
+
 
 class MachineFailed(Exception):
     """The machine ended or was killed before it answered; the end of its console is in the message."""
@@ -117,6 +123,17 @@ class Machine:
         """Bytes that the whole of QEMU occupies on this machine, ``VmRSS`` of proc(5)."""
         status = Path(f"/proc/{self.process.pid}/status").read_text(encoding="ascii")
         return int(status.partition("VmRSS:")[2].split()[0]) * 1024
+
+    def settled(self) -> int:
+        """The same once it stands still: free pages are reported every 2 s, all of them within 30."""
+        sizes = [self.resident()]
+
+        def is_still() -> bool:
+            sizes.append(self.resident())
+            return abs(sizes[-1] - sizes[-2]) < 2 * MIB
+
+        eventually(is_still, SETTLE_SECONDS, pause=2.5)
+        return sizes[-1]
 
     def console(self) -> str:
         """What the kernel has said so far."""

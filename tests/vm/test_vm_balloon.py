@@ -14,7 +14,7 @@ import attrs
 import pytest
 
 from .booting import bootable
-from .machine import MIB, TOTAL, Machine, Message, eventually, machine
+from .machine import MIB, TOTAL, Machine, Message, machine
 
 pytestmark = [pytest.mark.vm, pytest.mark.checkout]
 
@@ -24,8 +24,6 @@ ASKED: Final = 560 * MIB
 REACH_SECONDS: Final = 60
 STUCK_SECONDS: Final = 12
 """A balloon that has not grown for so long does not get any further by itself: it tries every 200 ms."""
-SETTLE_SECONDS: Final = 30
-"""Free pages are with the hypervisor after this time: mm/page_reporting.c."""
 
 
 @attrs.define
@@ -58,10 +56,10 @@ def squeeze(running: Machine, function: str, **arguments: object) -> Run:
 
     def on_event(message: Message) -> None:
         run.began = message
-        run.resident_before = still(running)
+        run.resident_before = running.settled()
         running.qmp.set_memory(TOTAL - ASKED)
         run.taken = wait_for_balloon(running)
-        run.resident_after = still(running)
+        run.resident_after = running.settled()
         running.tell(go="on")
 
     run.answer = running.call(function, {"cache_bytes": CACHE, "seconds": 2 * REACH_SECONDS, **arguments}, on_event)
@@ -77,18 +75,6 @@ def wait_for_balloon(running: Machine) -> int:
         if (now := TOTAL - running.qmp.memory()) > taken:
             taken, end = now, time.monotonic() + STUCK_SECONDS
     return taken
-
-
-def still(running: Machine) -> int:
-    """QEMU's resident set once it does not change any more: free pages are reported every 2 s."""
-    sizes = [running.resident()]
-
-    def is_still() -> bool:
-        sizes.append(running.resident())
-        return abs(sizes[-1] - sizes[-2]) < 2 * MIB
-
-    eventually(is_still, SETTLE_SECONDS, pause=2.5)
-    return sizes[-1]
 
 
 def squeezed(config: pytest.Config, function: str, **arguments: object) -> Run:
