@@ -171,6 +171,12 @@ def test_guest_library_gives_size_and_wish() -> None:
     assert library.closed == 1
 
 
+def test_empty_balloon_of_vmware_wants_nothing() -> None:
+    """A target below what is mapped means nothing as long as nobody takes anything."""
+    library = GuestLibrary({**FIGURES, "VMGuestLib_GetMemBalloonedMB": 0, "VMGuestLib_GetMemTargetSizeMB": 1})
+    assert VmwareGuestLevel(lambda name: library).read() == Level(actual_bytes=0)
+
+
 @pytest.mark.parametrize("function", ["VMGuestLib_OpenHandle", "VMGuestLib_UpdateInfo"])
 def test_guest_library_outside_vmware_is_unknown(function: str) -> None:
     """The library may be installed on a machine that is none of VMware's."""
@@ -301,6 +307,12 @@ def test_those_that_answer_are_kept(tmp_path: Path) -> None:
     put(tmp_path, "proc/vmstat", "nr_balloon_pages 5\n")
     assert [type(source) for source in find_levels(tmp_path, may_write=False)] == [XenLevel, VmstatLevel]
     assert find_levels(tmp_path / "nothing", may_write=True) == []
+
+
+def test_places_that_see_a_target_say_so(tmp_path: Path) -> None:
+    """Those that never do are not read for it."""
+    sees = {type(source).__name__: source.sees_target for source in candidates(tmp_path, may_write=False)}
+    assert sees == {"XenLevel": True, "VmwareDebugLevel": True, "HypervDebugLevel": False, "VmstatLevel": False}
 
 
 def test_library_is_not_loaded_for_a_tree(tmp_path: Path) -> None:

@@ -172,12 +172,12 @@ class PressureControl:
         yield Fact(
             subject="balloon size",
             finding=_size(standing.figures.balloon_bytes),
-            evidence=self._places(standing.figures.balloon_bytes),
+            evidence=self._size_places(standing.figures.balloon_bytes),
         )
         yield Fact(
             subject="balloon target",
             finding=_size(standing.figures.wanted_bytes, " more"),
-            evidence=self._places(standing.figures.wanted_bytes),
+            evidence=self._target_places(),
         )
         yield _offer_fact(standing.offer)
 
@@ -189,10 +189,14 @@ class PressureControl:
         level = self._regulator.level
         return self._relay(nbytes, "elevated" if level == "nominal" else level)
 
-    def _places(self, found: int | None) -> str:
+    def _size_places(self, found: int | None) -> str:
         if found is None:
-            return "no file or library shows it; /sys/bus/pci shows it to root, with ask_device = true"
+            return "neither the kernel nor a library of the hypervisor shows it"
         return ", ".join(["/proc/meminfo", *(level.name for level in self._levels)])
+
+    def _target_places(self) -> str:
+        places = ", ".join(level.name for level in self._levels if level.sees_target)
+        return places or "nothing shows it unasked; with ask_device = true, a virtio device on the PCI bus is asked"
 
 
 class _Trimmer:

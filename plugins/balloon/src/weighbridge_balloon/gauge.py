@@ -62,7 +62,7 @@ class Gauge:
         self._memory = memory
         self._lists = lists
         self._levels = tuple(levels)
-        self._targets = tuple(level for level in levels if level.read().wanted_bytes is not None)
+        self._targets = tuple(level for level in levels if level.sees_target)
 
     def read(self) -> Figures:
         """Look now."""

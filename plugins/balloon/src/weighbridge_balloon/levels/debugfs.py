@@ -26,6 +26,11 @@ class VmwareDebugLevel:
         """The file."""
         return "/sys/kernel/debug/vmmemctl"
 
+    @property
+    def sees_target(self) -> bool:
+        """Yes."""
+        return True
+
     def read(self) -> Level:
         """Size and target."""
         numbers = parse_numbers(self._file.read())
@@ -54,6 +59,11 @@ class HypervDebugLevel:
     def name(self) -> str:
         """The file."""
         return "/sys/kernel/debug/hv-balloon"
+
+    @property
+    def sees_target(self) -> bool:
+        """No."""
+        return False
 
     def read(self) -> Level:
         """The size."""

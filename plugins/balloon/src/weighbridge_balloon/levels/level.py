@@ -27,6 +27,10 @@ class LevelSource(Protocol):
     def name(self) -> str:
         """The file, the library or the device, for people."""
 
+    @property
+    def sees_target(self) -> bool:
+        """Whether it may say what is wanted."""
+
     def read(self) -> Level:
         """Look; what cannot be read is None."""
 

@@ -92,6 +92,11 @@ class VirtioPciLevel:
         """The file."""
         return self._name
 
+    @property
+    def sees_target(self) -> bool:
+        """Yes."""
+        return True
+
     def read(self) -> Level:
         """Size and target."""
         try:

@@ -32,6 +32,11 @@ class VmstatLevel:
         """The file."""
         return "/proc/vmstat"
 
+    @property
+    def sees_target(self) -> bool:
+        """No."""
+        return False
+
     def read(self) -> Level:
         """The size; the target is not to be seen here."""
         text = self._file.read()

@@ -18,8 +18,8 @@ class VmwareGuestLevel:
     """Ballooned, mapped and target sizes in MiB: ``vmGuestLib.h`` of open-vm-tools.
 
     https://github.com/vmware/open-vm-tools/blob/stable-12.4.0/open-vm-tools/lib/include/vmGuestLib.h. The target is
-    what the hypervisor means the whole machine to have, so what is wanted is what is mapped beyond it. Written to the
-    documented interface; it has not been run under VMware.
+    what the hypervisor means the whole machine to have, so what is wanted is what is mapped beyond it; as long as the
+    balloon is empty, nobody takes anything. Written to the documented interface; it has not been run under VMware.
 
     :param load: opens a library by its name; a test gives its own.
     """
@@ -34,6 +34,11 @@ class VmwareGuestLevel:
         """The library."""
         return LIBRARY
 
+    @property
+    def sees_target(self) -> bool:
+        """Yes."""
+        return True
+
     def read(self) -> Level:
         """Size, and what is wanted."""
         if not self._open() or self._library.VMGuestLib_UpdateInfo(self._handle) != _SUCCESS:
@@ -41,8 +46,9 @@ class VmwareGuestLevel:
         ballooned = self._megabytes("VMGuestLib_GetMemBalloonedMB", ctypes.c_uint32())
         mapped = self._megabytes("VMGuestLib_GetMemMappedMB", ctypes.c_uint32())
         target = self._megabytes("VMGuestLib_GetMemTargetSizeMB", ctypes.c_uint64())
-        wanted = None if mapped is None or target is None else max(0, mapped - target)
-        return Level(actual_bytes=ballooned, wanted_bytes=wanted)
+        if not ballooned or mapped is None or target is None:
+            return Level(actual_bytes=ballooned)
+        return Level(actual_bytes=ballooned, wanted_bytes=max(0, mapped - target))
 
     def close(self) -> None:
         """Close the handle."""

@@ -28,6 +28,11 @@ class XenLevel:
         """The folder."""
         return f"/{_INFO}"
 
+    @property
+    def sees_target(self) -> bool:
+        """Yes."""
+        return True
+
     def read(self) -> Level:
         """What is wanted: current minus target."""
         current, target = _kilobytes(self._current.read()), _kilobytes(self._target.read())
