@@ -2,7 +2,7 @@
 
 Nodes as QEMU is told; the kernel numbers them by itself:
 
-    node 0  1 processor   448 MiB
+    node 0  1 processor   640 MiB
     node 1  1 processor   320 MiB, the first disk
     node 2  1 processor   no memory
     node 3  no processor  192 MiB
@@ -32,7 +32,7 @@ from .qmp import Qmp
 Message: TypeAlias = dict[str, Any]
 
 MIB: Final = 1 << 20
-MEMORY: Final = {0: 448 * MIB, 1: 320 * MIB, 3: 192 * MIB}
+MEMORY: Final = {0: 640 * MIB, 1: 320 * MIB, 3: 192 * MIB}
 """Bytes of the nodes that have memory, by QEMU's numbers."""
 TOTAL: Final = sum(MEMORY.values())
 PROCESSORS: Final = {0: 0, 1: 1, 2: 2}

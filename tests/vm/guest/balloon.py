@@ -15,7 +15,6 @@ from . import kernel
 from .agent import Line
 
 VALUE_BYTES = 64 * 1024
-LOOK_SECONDS = 0.05
 
 
 def with_plugin(line: Line, cache_bytes: int, seconds: float, settings: dict[str, Any]) -> dict[str, Any]:
@@ -52,23 +51,19 @@ def without_plugin(line: Line, cache_bytes: int, seconds: float) -> dict[str, An
 
 
 def hold(line: Line, cache: SlabCache, seconds: float, **facts: object) -> dict[str, Any]:
-    """Say that the cache is full, and look until told to go on; the least that was available meanwhile."""
+    """Say that the cache is full, and wait until told to go on; what has become of it meanwhile."""
     kills = oom_kills()
     settle()
     line.event("holding", memory=kernel.memory(), filled=len(cache), **facts)
-    end = time.monotonic() + seconds
-    least = kernel.memory()["MemAvailable"]
-    while not line.is_asked(LOOK_SECONDS) and time.monotonic() < end:
-        least = min(least, kernel.memory()["MemAvailable"])
-    line.receive()
+    if line.is_asked(seconds):
+        line.receive()
     statistics = cache.statistics()
     return {
-        "least_available": least,
         "memory": kernel.memory(),
         "kills": oom_kills() - kills,
         "released": statistics.released_bytes,
         "kept": statistics.entries,
-        "wrong": sum(cache.get(key) not in (None, value(key)) for key in range(len(cache) + statistics.evicted)),
+        "wrong": sum(cache.get(key) not in (None, value(key)) for key in range(statistics.puts)),
     }
 
 

@@ -315,8 +315,10 @@ def _clean(rounds: _Rounds) -> Finding:
 
 
 def _steady(totals: list[int]) -> Finding:
-    """After a warm-up round, whose caches are nobody's leak. A leak is there in every round, so the least growth has it;
-    tables of the interpreter, which hold what came and went, grow in steps."""
+    """After a warm-up round, whose caches are nobody's leak. A leak is there in every round, so the least growth has it.
+
+    Tables of the interpreter, which hold what came and went, grow in steps.
+    """
     growth = min((after - before for before, after in itertools.pairwise(totals[1:])), default=0)
     detail = f"a round leaves {format_bytes(max(0, growth))} of traced memory behind"
     limit = f"less than {format_bytes(_GROWTH_BYTES)} is fine"
