@@ -343,10 +343,8 @@ def test_a_policy_can_defer(weighbridge_host: IsolatedHost, temporary_plugin: Te
     weighbridge_host.register("patient", Policy(Deferred(reason="not yet")))
     with pytest.raises(AdmissionDeferred) as caught:
         weighbridge_host.load("good")
-    assert (
-        str(caught.value)
-        == "good: deferred: not yet. It is tried again when another plugin is unloaded, and when memory pressure is over"
-    )
+    advice = "It is tried again when another plugin is unloaded, and when memory pressure is over"
+    assert str(caught.value) == f"good: deferred: not yet. {advice}"
     weighbridge_host.register("strict", Policy(Refused(reason="never")))
     with pytest.raises(AdmissionRefused, match="never"):
         weighbridge_host.load("good")

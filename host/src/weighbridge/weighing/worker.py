@@ -315,7 +315,7 @@ def _clean(rounds: _Rounds) -> Finding:
 
 
 def _steady(totals: list[int]) -> Finding:
-    """After a warm-up round, whose caches are nobody's leak. A leak is there in every round, so the least growth has it.
+    """After a warm-up round, whose caches are nobody's leak. A leak is there in every round: the least growth has it.
 
     Tables of the interpreter, which hold what came and went, grow in steps.
     """
