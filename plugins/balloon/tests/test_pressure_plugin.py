@@ -130,6 +130,18 @@ def test_host_is_asked_after_the_handlers(driver: PressureControl) -> None:
     plugin.weighbridge_deactivate("the test is over")
 
 
+@pytest.mark.parametrize("wrong", [-1, True, 1.5, "5 MiB"])
+def test_what_is_no_number_of_bytes_is_not_released(wrong: Any) -> None:
+    """The error says what it was, and nobody is asked."""
+    context = Context(OFF)
+    plugin, found = load(context)
+    for ask in (pressure_of(found).release_memory, pressure_of(found).report_memory_released):
+        with pytest.raises(ValueError, match="is nothing to release: give a number of bytes from 0 up"):
+            ask(wrong)
+    assert context.relieved == []
+    plugin.weighbridge_deactivate("the test is over")
+
+
 def test_host_that_asks_is_not_asked_back() -> None:
     """The hook releases what handlers and caches have, and no more."""
     context = Context(OFF)

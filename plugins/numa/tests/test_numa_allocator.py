@@ -142,10 +142,21 @@ def test_any_node_is_served(node: int | None, nbytes: int) -> None:
     assert len(buffer.view()) == nbytes == len(buffer)
 
 
-@pytest.mark.parametrize("arguments", [{"nbytes": 0}, {"nbytes": -1}, {"nbytes": 1, "strict": True}])
-def test_what_makes_no_sense_is_an_error(arguments: dict[str, Any]) -> None:
-    """No bytes, or strict without a node."""
-    with pytest.raises(ValueError, match=r"nbytes = .*, node = None"):
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"nbytes": 0}, "a buffer of 0 bytes: give a whole number from 1 up"),
+        ({"nbytes": -1}, "a buffer of -1 bytes"),
+        ({"nbytes": True}, "a buffer of True bytes"),
+        ({"nbytes": "4k"}, "a buffer of '4k' bytes"),
+        ({"nbytes": 1, "node": "x"}, "node 'x': give the number of a node, or None"),
+        ({"nbytes": 1, "node": False}, "node False"),
+        ({"nbytes": 1, "strict": True}, "strict needs a node: say which"),
+    ],
+)
+def test_what_makes_no_sense_is_an_error(arguments: dict[str, Any], said: str) -> None:
+    """No bytes, what is no number, or strict without a node."""
+    with pytest.raises(ValueError, match=said):
         NumaAllocator(Made()).allocate(**arguments)
 
 

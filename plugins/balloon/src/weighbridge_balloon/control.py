@@ -94,16 +94,19 @@ class PressureControl:
         """Have everybody release memory until `nbytes` bytes are believed to be; what really came of it.
 
         None while another release is under way.
+
+        :raises ValueError: if `nbytes` is no whole number from 0 up.
         """
-        return self._releaser.release(nbytes, reason=reason)
+        return self._releaser.release(_checked(nbytes), reason=reason)
 
     def report_memory_released(self, nbytes: int, *, before: Standing | None = None) -> ReleaseReceipt | None:
         """Say that `nbytes` bytes were released. Garbage is collected, the C library trimmed, and then measured.
 
         :param before: from :meth:`look`, before anything was released.
         :returns: None while a release is under way.
+        :raises ValueError: if `nbytes` is no whole number from 0 up.
         """
-        return self._releaser.report(nbytes, before=before)
+        return self._releaser.report(_checked(nbytes), before=before)
 
     def look(self) -> Standing:
         """How the machine stands now."""
@@ -231,3 +234,9 @@ def _offer_fact(offer: Offer) -> Fact:
     if offer.order is None:
         evidence = "neither page_reporting_order nor the size of a huge page is shown"
     return Fact(subject="free in large blocks", finding=_size(offer.reportable_bytes), evidence=evidence)
+
+
+def _checked(nbytes: int) -> int:
+    if not isinstance(nbytes, int) or isinstance(nbytes, bool) or nbytes < 0:
+        raise ValueError(f"{nbytes!r} is nothing to release: give a number of bytes from 0 up")
+    return nbytes

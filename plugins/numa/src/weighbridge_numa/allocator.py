@@ -6,7 +6,7 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias, TypeGuard
 
 import attrs
 from weighbridge_hookspecs import CeilingExceeded, Lease, LeaseError
@@ -79,12 +79,12 @@ class NumaAllocator:
         :param huge: on huge pages, if there are any.
         :param charge: ``context.charge`` of the plugin that it is for; without it, it is on the account of the NUMA
             plugin.
-        :raises ValueError: if `nbytes` is below 1, or `strict` comes without a node.
+        :raises ValueError: if `nbytes` or `node` is no whole number, `nbytes` is below 1, or `strict` comes without a
+            node.
         :raises CeilingExceeded: if there is no memory.
         :raises LeaseError: if `strict` and not all of it can be on that node, or nobody can tell.
         """
-        if nbytes < 1 or (strict and node is None):
-            raise ValueError(f"nbytes = {nbytes}, node = {node}: a buffer has a byte at least, and strict needs a node")
+        _check(nbytes, node, strict)
         try:
             region = self._strict(nbytes, node, huge) if strict and node is not None else self._near(nbytes, node, huge)
             self._put_on_account(region, charge or self._charge)
@@ -178,3 +178,16 @@ def _in_words(placement: Mapping[int | None, int]) -> str:
     if unknown := placement.get(None):
         words.append(f"{unknown} bytes of which the kernel says nothing")
     return ", ".join(words)
+
+
+def _check(nbytes: object, node: object, strict: bool) -> None:
+    if not _is_whole(nbytes) or nbytes < 1:
+        raise ValueError(f"a buffer of {nbytes!r} bytes: give a whole number from 1 up")
+    if node is None and strict:
+        raise ValueError("strict needs a node: say which")
+    if node is not None and not _is_whole(node):
+        raise ValueError(f"node {node!r}: give the number of a node, or None")
+
+
+def _is_whole(value: object) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool)
