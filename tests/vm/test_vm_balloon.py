@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import signal
 import time
+from collections.abc import Callable
 from typing import Any, Final
 
 import attrs
@@ -50,16 +51,19 @@ class Run:
         return int(ASKED + self.began["reserve"] - self.began["memory"]["MemAvailable"])
 
 
-def squeeze(running: Machine, function: str, **arguments: object) -> Run:
-    """Have a function hold its cache, ask the guest for memory, and wait until it is there or nothing moves."""
+def squeeze(running: Machine, function: str, look: Callable[[], int], **arguments: object) -> Run:
+    """Have a function hold its cache, ask the guest for memory, and wait until it is there or nothing moves.
+
+    :param look: QEMU's resident set, before and after.
+    """
     run = Run()
 
     def on_event(message: Message) -> None:
         run.began = message
-        run.resident_before = running.settled()
+        run.resident_before = look()
         running.qmp.set_memory(TOTAL - ASKED)
         run.taken = wait_for_balloon(running)
-        run.resident_after = running.settled()
+        run.resident_after = look()
         running.tell(go="on")
 
     run.answer = running.call(function, {"cache_bytes": CACHE, "seconds": 2 * REACH_SECONDS, **arguments}, on_event)
@@ -80,13 +84,14 @@ def wait_for_balloon(running: Machine) -> int:
 def squeezed(config: pytest.Config, function: str, **arguments: object) -> Run:
     """A run in a machine of its own, which has ended by then."""
     with machine(bootable(config)) as running:
-        return squeeze(running, function, **arguments)
+        return squeeze(running, function, running.resident, **arguments)
 
 
 @pytest.fixture(scope="module")
 def aimed(request: pytest.FixtureRequest) -> Run:
-    """The operator lets the plugin ask the device for its target."""
-    return squeezed(request.config, "balloon:with_plugin", settings={"ask_device": True})
+    """The operator lets the plugin ask the device for its target; from outside it is seen what QEMU occupies."""
+    with machine(bootable(request.config)) as running:
+        return squeeze(running, "balloon:with_plugin", running.settled, settings={"ask_device": True})
 
 
 @pytest.fixture(scope="module")

@@ -227,7 +227,7 @@ def test_a_buffer_that_somebody_still_uses_is_named(
     """A slice in the application's hands keeps its block: the receipt says so, and looks again later."""
     harbour.kept = []
     temporary_plugin("keeper", KEEPER.format(nbytes=nbytes))
-    with IsolatedHost(meter=meter, memory=BOUNDED) as host:
+    with IsolatedHost(meter=meter, memory=BOUNDED, explain_seconds=60, deadline_seconds=60) as host:
         host.allow("keeper")
         account = host.load("keeper")
         assert account.leases == {"log": 1, "buffer": 2}
