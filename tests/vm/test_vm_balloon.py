@@ -96,12 +96,8 @@ def aimed(request: pytest.FixtureRequest) -> Run:
 
 @pytest.fixture(scope="module")
 def paced(request: pytest.FixtureRequest) -> Run:
-    """The plugin sees the balloon grow, and not how far it is to go.
-
-    It looks further ahead than by itself: the processor is emulated, so that a release takes several tenths of a second
-    here, while the balloon grows about as fast as elsewhere.
-    """
-    return squeezed(request.config, "balloon:with_plugin", settings={"horizon_seconds": 2.0})
+    """The plugin sees the balloon grow, and not how far it is to go."""
+    return squeezed(request.config, "balloon:with_plugin", settings={})
 
 
 @pytest.fixture(scope="module")

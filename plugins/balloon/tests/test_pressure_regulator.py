@@ -67,6 +67,12 @@ class Desk:
     machine: Machine
     regulator: Regulator
     lease: Registration
+    handlers: Handlers
+
+
+def register(here: Desk, handler: Callable[[int], int]) -> Registration:
+    """One more who is asked, after the machine's own."""
+    return here.handlers.register(handler)
 
 
 def desk(machine: Machine, *, group: Callable[[], int] = lambda: 0, **settings: object) -> Desk:
@@ -79,7 +85,7 @@ def desk(machine: Machine, *, group: Callable[[], int] = lambda: 0, **settings: 
         missing_in_group=group,
         clock=lambda: machine.now,
     )
-    return Desk(machine, regulator, lease)
+    return Desk(machine, regulator, lease, handlers)
 
 
 def request(*, defer: bool = False) -> AdmissionRequest:
@@ -125,6 +131,39 @@ def test_growth_is_followed_where_no_target_is_seen() -> None:
     here.machine.now += 0.1
     here.regulator.tick()
     assert here.machine.asked == [150 + 64 - 70]
+
+
+def test_balloon_that_grows_during_a_release_is_for_the_next_one() -> None:
+    """Who gave what was wanted is enough: nobody else is asked because the balloon took it at once."""
+    here = desk(Machine(available=100, wanted=None), horizon_seconds=0.5)
+    machine, others = here.machine, list[int]()
+
+    def give_and_lose(nbytes: int) -> int:
+        released = machine.give(nbytes)
+        machine.inflate(150)
+        return released
+
+    here.lease.release()
+    lease = register(here, give_and_lose)
+    last = register(here, lambda nbytes: others.append(nbytes) or 0)
+    machine.inflate(30)
+    machine.now += 0.1
+    here.regulator.tick()
+    assert (machine.asked, others) == ([150 + 64 - 70], [])
+    lease.release()
+    last.release()
+
+
+def test_who_only_boasts_does_not_end_a_release() -> None:
+    """What is available and what the balloon took say what was freed, and the next one is asked for it."""
+    here = desk(Machine(available=100, wanted=300))
+    here.lease.release()
+    boaster = register(here, lambda nbytes: 1 << 40)
+    lease = register(here, here.machine.give)
+    here.regulator.tick()
+    assert here.machine.asked == [264]
+    boaster.release()
+    lease.release()
 
 
 def test_stuck_balloon_gets_more() -> None:

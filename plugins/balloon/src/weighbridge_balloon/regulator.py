@@ -107,12 +107,12 @@ class Regulator:
         with self._lock:
             self._looks += 1
             self._see()
-            missing = self._missing()
+            missing, before = self._missing(), self._figures
         if not missing:
             self._recover()
             return None
         reason = f"{in_words(missing)} are missing: {self.in_words()}"
-        return self._release(missing, self._still_missing, reason)
+        return self._release(missing, partial(self._still_missing, missing, before), reason)
 
     def watch(self) -> float:
         """Look, release what is missing, and say in how many seconds to look again: sooner while the balloon moves."""
@@ -200,11 +200,17 @@ class Regulator:
         available = self._figures.available_bytes
         return available is not None and available < self.reserve_bytes // 2
 
-    def _still_missing(self, believed: int) -> int:
-        """What figures say now: what was believed is in them, or was not true."""
+    def _still_missing(self, nbytes: int, before: Figures, believed: int) -> int:
+        """What figures say now: what was believed is in them, or was not true.
+
+        No more than what is left of `nbytes`: a balloon that goes on growing is for the next look, or each release would
+        ask everybody, and come too late.
+        """
         with self._lock:
             self._figures = self._look_closely()
-            return self._missing() or 0
+            freed = _freed(before, self._figures)
+            left = self._left_of(nbytes, believed if freed is None else freed)
+            return min(self._missing() or 0, left)
 
     def _left_of(self, nbytes: int, believed: int) -> int:
         return max(0, nbytes - believed)
@@ -227,3 +233,11 @@ class Regulator:
 
     def _recover(self) -> None:
         self._pause = _PAUSE_SECONDS
+
+
+def _freed(before: Figures, now: Figures) -> int | None:
+    """Bytes that became available meanwhile, those among them that the balloon took at once; None if nobody knows."""
+    if before.available_bytes is None or now.available_bytes is None:
+        return None
+    taken = (now.balloon_bytes or 0) - (before.balloon_bytes or 0)
+    return max(0, now.available_bytes - before.available_bytes + taken)
