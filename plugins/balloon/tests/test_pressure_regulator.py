@@ -143,9 +143,13 @@ def test_balloon_that_grows_during_a_release_is_for_the_next_one() -> None:
         machine.inflate(150)
         return released
 
+    def ask_in_vain(nbytes: int) -> int:
+        others.append(nbytes)
+        return 0
+
     here.lease.release()
     lease = register(here, give_and_lose)
-    last = register(here, lambda nbytes: others.append(nbytes) or 0)
+    last = register(here, ask_in_vain)
     machine.inflate(30)
     machine.now += 0.1
     here.regulator.tick()

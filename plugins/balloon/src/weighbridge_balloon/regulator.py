@@ -203,8 +203,8 @@ class Regulator:
     def _still_missing(self, nbytes: int, before: Figures, believed: int) -> int:
         """What figures say now: what was believed is in them, or was not true.
 
-        No more than what is left of `nbytes`: a balloon that goes on growing is for the next look, or each release would
-        ask everybody, and come too late.
+        No more than what is left of `nbytes`: a balloon that goes on growing is for the next look, or each release
+        would ask everybody, and come too late.
         """
         with self._lock:
             self._figures = self._look_closely()
