@@ -227,7 +227,7 @@ def test_above_the_threshold_plugins_give_back_what_they_cached(make: Make) -> N
     assert statistics.usage_bytes <= statistics.threshold_bytes * 15 // 16
     reaction = host.statistics().last_reaction
     assert reaction is not None
-    ((nbytes, level),) = hoarder.asked
+    nbytes, level = hoarder.asked[0]
     assert (level, nbytes >= 20 * MIB) == ("elevated", True)
     assert reaction.believed_bytes["hoarder"] >= nbytes
     assert reaction.freed_bytes > nbytes // 2
@@ -286,7 +286,8 @@ def test_who_rents_past_the_ceiling_gets_what_others_can_do_without(make: Make) 
     renter.hoard(5)
     with renter.context.buffers.rent(30 * MIB) as view:
         assert len(view) == 30 * MIB
-        assert [level for _, level in hoarder.asked] == ["elevated"]
+        # once more where what it freed did not come back to the system whole
+        assert {level for _, level in hoarder.asked} == {"elevated"}
         hoarder.cache.clear()
         with pytest.raises(CeilingExceeded) as caught:
             renter.context.buffers.rent(60 * MIB)
