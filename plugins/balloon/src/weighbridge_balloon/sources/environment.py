@@ -19,6 +19,7 @@ from typing import Final
 import attrs
 
 from ..files import read_bytes
+from .descriptor import DescriptorSource
 from .psi import PsiSource, Trigger, parse_total, parse_trigger
 from .source import Pressure, Source, SourceGone
 
@@ -76,24 +77,20 @@ def open_wish(wish: Wish, root: Path = Path("/")) -> Source:
     raise ValueError(f"{path} is neither a file nor a FIFO nor a socket")
 
 
-class StreamSource:
+class StreamSource(DescriptorSource):
     """A FIFO or a socket: whatever comes means that memory is short. What it says has no meaning.
 
     An end is an end of the socket: a FIFO that is open for writing here never has one.
     """
 
     def __init__(self, name: str, descriptor: int) -> None:
+        super().__init__(descriptor)
         self._name = name
-        self._descriptor: int | None = descriptor
 
     @property
     def name(self) -> str:
         """The path."""
         return self._name
-
-    def fileno(self) -> int | None:
-        """The descriptor."""
-        return self._descriptor
 
     @property
     def mask(self) -> int:
@@ -111,16 +108,6 @@ class StreamSource:
         if events & (select.POLLERR | select.POLLNVAL):
             raise SourceGone(f"{self._name} is broken")
         return None
-
-    def close(self) -> None:
-        """Close it."""
-        descriptor, self._descriptor = self._descriptor, None
-        if descriptor is not None:
-            os.close(descriptor)
-
-    def __del__(self) -> None:
-        if getattr(self, "_descriptor", None) is not None:
-            self.close()
 
     def _drain(self) -> int:
         """How many bytes were there.

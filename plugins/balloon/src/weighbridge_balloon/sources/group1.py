@@ -8,10 +8,11 @@ from pathlib import Path
 
 from weighbridge_hookspecs.records import PressureLevel
 
+from .descriptor import DescriptorSource
 from .source import Pressure, SourceGone
 
 
-class PressureLevelSource:
+class PressureLevelSource(DescriptorSource):
     """``memory.pressure_level``: https://docs.kernel.org/admin-guide/cgroup-v1/memory.html#memory-pressure
 
     A group in trouble has hundreds of events a second. They add up in the eventfd, whose counter is read at one go.
@@ -25,9 +26,10 @@ class PressureLevelSource:
         self._name = f"{group / 'memory.pressure_level'} {word}"
         self._group = group
         self._level = level
-        self._descriptor: int | None = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        eventfd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        super().__init__(eventfd)
         try:
-            _register(group, self._descriptor, word)
+            _register(group, eventfd, word)
         except BaseException:
             self.close()
             raise
@@ -36,10 +38,6 @@ class PressureLevelSource:
     def name(self) -> str:
         """The file and the level."""
         return self._name
-
-    def fileno(self) -> int | None:
-        """The eventfd."""
-        return self._descriptor
 
     @property
     def mask(self) -> int:
@@ -60,16 +58,6 @@ class PressureLevelSource:
         if not self._group.is_dir():
             raise SourceGone(f"{self._group} was removed")
         return Pressure(level=self._level, source=self._name, evidence=f"{count} events since the last look")
-
-    def close(self) -> None:
-        """Close the eventfd, by which the kernel forgets it."""
-        descriptor, self._descriptor = self._descriptor, None
-        if descriptor is not None:
-            os.close(descriptor)
-
-    def __del__(self) -> None:
-        if getattr(self, "_descriptor", None) is not None:
-            self.close()
 
 
 def _register(group: Path, eventfd: int, word: str) -> None:

@@ -17,6 +17,7 @@ import attrs
 from weighbridge_hookspecs.records import PressureLevel
 
 from ..files import read_bytes
+from .descriptor import DescriptorSource
 from .source import Pressure, SourceGone
 
 _SECOND: Final = 1_000_000
@@ -90,7 +91,7 @@ def arm(path: Path, text: bytes) -> int:
     return descriptor
 
 
-class PsiSource:
+class PsiSource(DescriptorSource):
     """One trigger on one file, on a descriptor of its own: a second one on the same would be refused (EBUSY).
 
     A trigger of somebody who is not root may fire too early: the kernel compares the first windows with an older sum
@@ -105,10 +106,10 @@ class PsiSource:
     def __init__(
         self, path: Path, trigger: Trigger, level: PressureLevel, descriptor: int, total: Callable[[], int | None]
     ) -> None:
+        super().__init__(descriptor)
         self._path = path
         self._trigger = trigger
         self._level = level
-        self._descriptor: int | None = descriptor
         self._total = total
         self._counted = total()
 
@@ -121,10 +122,6 @@ class PsiSource:
     def trigger(self) -> Trigger:
         """What was asked for, as the kernel took it."""
         return self._trigger
-
-    def fileno(self) -> int | None:
-        """The descriptor."""
-        return self._descriptor
 
     @property
     def mask(self) -> int:
@@ -147,16 +144,6 @@ class PsiSource:
             return None
         self._counted = now
         return self._pressure(f"tasks waited {waited / 1000:.0f} ms for memory since the last time")
-
-    def close(self) -> None:
-        """Take the trigger back."""
-        descriptor, self._descriptor = self._descriptor, None
-        if descriptor is not None:
-            os.close(descriptor)
-
-    def __del__(self) -> None:
-        if getattr(self, "_descriptor", None) is not None:
-            self.close()
 
     def _pressure(self, evidence: str) -> Pressure:
         return Pressure(level=self._level, source=self.name, evidence=evidence)
