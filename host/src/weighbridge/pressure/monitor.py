@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from typing import Final
 
@@ -10,6 +9,7 @@ import attrs
 from weighbridge_hookspecs.records import PressureLevel
 
 from ..units import format_bytes
+from .alone import Alone
 from .ceiling import Ceiling
 from .relief import Relief
 from .settings import MemorySettings
@@ -66,9 +66,8 @@ class MemoryMonitor:
         self._relief = relief
         self._changed = changed
         self._resized = resized
-        self._lock = threading.Lock()
-        self._at_work: int | None = None
-        """The thread whose check is under way: an observer that it tells may look as well."""
+        # An observer that a check tells of a change may look as well.
+        self._alone = Alone()
         self._level: PressureLevel = "nominal"
         self._used = usage()
         self._checks = self._reactions = 0
@@ -102,24 +101,9 @@ class MemoryMonitor:
 
         :param wait_seconds: for a check of another thread that is under way; while there is one, this one does nothing.
         """
-        here = threading.get_ident()
-        if self._at_work == here or not self._lock.acquire(timeout=wait_seconds):
-            return self._level
-        self._at_work = here
-        try:
-            self._checks += 1
-            self._read_ceiling()
-            self._used = self._usage()
-            if self._used > self.threshold_bytes:
-                self._rise("elevated")
-                self._react()
-            else:
-                self._in_vain = None
-            if self._used <= self.relief_bytes:
-                self._fall()
-        finally:
-            self._at_work = None
-            self._lock.release()
+        with self._alone.taken(wait_seconds=wait_seconds) as ours:
+            if ours:
+                self._look()
         return self._level
 
     def refusal(self, *, dry_run: bool = False) -> str | None:
@@ -145,6 +129,18 @@ class MemoryMonitor:
             checks=self._checks,
             reactions=self._reactions,
         )
+
+    def _look(self) -> None:
+        self._checks += 1
+        self._read_ceiling()
+        self._used = self._usage()
+        if self._used > self.threshold_bytes:
+            self._rise("elevated")
+            self._react()
+        else:
+            self._in_vain = None
+        if self._used <= self.relief_bytes:
+            self._fall()
 
     def _read_ceiling(self) -> None:
         before = self.ceiling_bytes

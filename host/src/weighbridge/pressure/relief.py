@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import gc
-import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from functools import partial
 from types import MappingProxyType
 from typing import Final, Literal, TypeAlias
@@ -19,6 +17,7 @@ from weighbridge_hookspecs.records import PressureLevel
 from ..accounting.process import trim
 from ..hooks import Hooks
 from ..units import format_bytes
+from .alone import Alone
 
 Occasion: TypeAlias = Literal["load", "buffer", "pressure", "request"]
 Means: TypeAlias = Literal["young", "buffers", "plugins", "all"]
@@ -121,8 +120,8 @@ class Relief:
         self._resident_bytes = resident_bytes
         self._held = held
         self.give_back: Callable[[int], int] = lambda nbytes: 0
-        self._turn = threading.Lock()
-        self._at_work: int | None = None
+        # A plugin that is asked may itself need room: it does not get it so.
+        self._alone = Alone()
         self._reactions: deque[Reaction] = deque(maxlen=KEPT_REACTIONS)
 
     @property
@@ -150,7 +149,7 @@ class Relief:
         :returns: None if nothing is missing, if nothing could be done, or where another attempt is under way and cannot
             be waited for.
         """
-        with self._own_turn(wait=occasion == "load") as ours:
+        with self._alone.taken(wait_seconds=_WAIT_SECONDS if occasion == "load" else 0) as ours:
             wanted = missing() if ours else 0
             if not wanted:
                 return None
@@ -167,20 +166,6 @@ class Relief:
         target = max(0, self._resident_bytes() - nbytes)
         reaction = self.make_room("request", lambda: max(0, self._resident_bytes() - target), level=level, owner=owner)
         return 0 if reaction is None else max(0, reaction.freed_bytes)
-
-    @contextmanager
-    def _own_turn(self, *, wait: bool) -> Iterator[bool]:
-        """Whether it is this thread's turn. A plugin that is asked may itself need room: it does not get it so."""
-        here = threading.get_ident()
-        if self._at_work == here or not self._turn.acquire(timeout=_WAIT_SECONDS if wait else 0):
-            yield False
-            return
-        self._at_work = here
-        try:
-            yield True
-        finally:
-            self._at_work = None
-            self._turn.release()
 
     def _react(self, occasion: Occasion, course: _Course, level: PressureLevel, owner: str | None) -> Reaction:
         at, began, before = time.time(), time.perf_counter(), self._resident_bytes()
