@@ -22,11 +22,13 @@ from weighbridge_hookspecs.errors import (
     ConfigurationError,
     ConflictingPlugin,
     ContextClosed,
+    DeadlineExceeded,
     DependencyCycle,
     DependencyError,
     DiscoveryError,
     DuplicateName,
     IllegalTransition,
+    InvalidModule,
     LeaseError,
     LifecycleError,
     LoadFailed,
@@ -35,16 +37,22 @@ from weighbridge_hookspecs.errors import (
     MissingRequirement,
     NestedLoad,
     NotLoaded,
+    OutOfFuel,
     PluginBlocked,
     PluginIncompatible,
     Saturated,
     ServiceUnavailable,
+    StateRefused,
     StorageDamaged,
     StorageFailed,
+    Trapped,
+    UnknownFunction,
+    UnknownModule,
     UnknownPlugin,
     UnloadRefused,
     UnloadTimeout,
     WeighbridgeError,
+    WorkError,
 )
 
 CLASSES: Final[list[type[WeighbridgeError]]] = [
@@ -69,6 +77,8 @@ FIXED: Final = (
     (UnloadTimeout, {"inside": ("thread 'x' at lamp.py:7 in shine",)}),
     (CeilingExceeded, {"used_bytes": 90, "wanted_bytes": 20, "ceiling_bytes": 100}),
     (Saturated, {"retry_after_seconds": 0.25}),
+    (Trapped, {"code": "MEMORY_OUT_OF_BOUNDS"}),
+    (DeadlineExceeded, {"deadline_seconds": 0.5}),
 )
 
 
@@ -195,6 +205,8 @@ def test_an_error_with_a_fixed_step_says_it_itself() -> None:
         "UnloadTimeout": "drain",
         "CeilingExceeded": "lease",
         "Saturated": "lease",
+        "Trapped": "call",
+        "DeadlineExceeded": "call",
     }
 
 
@@ -269,6 +281,14 @@ REMOVE: Final = "Remove one of these dependencies from a manifest"
             StorageDamaged("the value of 'tea' is damaged", wanted="7 bytes", had="6 bytes"),
             "the value of 'tea' is damaged (wanted 7 bytes, had 6 bytes)",
         ),
+        (WorkError("was not taken", plugin="lamp"), "lamp: was not taken"),
+        (InvalidModule("is no WebAssembly", plugin="lamp"), "lamp: is no WebAssembly"),
+        (UnknownModule("no module 'hsh'", advice="Take 'hash'"), "no module 'hsh'. Take 'hash'"),
+        (UnknownFunction("no function 'ad'", advice="Take 'add'"), "no function 'ad'. Take 'add'"),
+        (Trapped("read beyond its memory", plugin="lamp", code="MEMORY_OUT_OF_BOUNDS"), "lamp: read beyond its memory"),
+        (OutOfFuel("used up 5 units", plugin="lamp"), "lamp: used up 5 units"),
+        (DeadlineExceeded("did not end", plugin="lamp", deadline_seconds=2.0), "lamp: did not end"),
+        (StateRefused("is of other code", plugin="lamp"), "lamp: is of other code"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, WeighbridgeError) else "",
 )

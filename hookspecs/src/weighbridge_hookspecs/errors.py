@@ -25,13 +25,21 @@
     |   |-- UnloadRefused            others depend on it, somebody objects, or it would have to unload itself
     |   |-- UnloadTimeout            a thread or a coroutine did not leave the plugin in time
     |   `-- CleanupFailed            one clean-up raised; the others ran
-    `-- LeaseError
-        |-- ContextClosed            a plugin used its context after it was unloaded
-        |-- ServiceUnavailable       this host does not lend that service
-        |-- CeilingExceeded          memory was wanted beyond the ceiling
-        |-- Saturated                a gate is full; come back later
-        |-- StorageFailed            a disk or a remote store did not do what was asked
-        `-- StorageDamaged           what is stored is not what was put there
+    |-- LeaseError
+    |   |-- ContextClosed            a plugin used its context after it was unloaded
+    |   |-- ServiceUnavailable       this host does not lend that service
+    |   |-- CeilingExceeded          memory was wanted beyond the ceiling
+    |   |-- Saturated                a gate is full; come back later
+    |   |-- StorageFailed            a disk or a remote store did not do what was asked
+    |   `-- StorageDamaged           what is stored is not what was put there
+    `-- WorkError                    work that was given to a plugin was not taken, or did not come to its end
+        |-- InvalidModule            code that cannot be run
+        |-- UnknownModule            nobody registered it
+        |-- UnknownFunction          the module exports no function of that name
+        |-- Trapped                  the code did what it may not do
+        |-- OutOfFuel                it used up what it was given to run with
+        |-- DeadlineExceeded         it did not end in time
+        `-- StateRefused             kept state is of other code, or of another format
 
 An error holds names and numbers, never a plugin, a frame or another exception: those would keep the plugin alive.
 For the same reason what a plugin raised is kept as text, and every error can be pickled.
@@ -307,3 +315,58 @@ class StorageDamaged(LeaseError):
 
     Nothing of it is removed, so that it can be looked at and restored.
     """
+
+
+class WorkError(WeighbridgeError):
+    """Work that was given to a plugin was not taken, or did not come to its end."""
+
+
+class InvalidModule(WorkError):
+    """Code that cannot be run: it is no valid module, wants what nobody provides, or begins above its limits."""
+
+
+class UnknownModule(WorkError):
+    """No module is registered under that name; the advice names the nearest one."""
+
+
+class UnknownFunction(WorkError):
+    """The module exports no function of that name; the advice names the nearest one."""
+
+
+class Trapped(WorkError):
+    """The code did what it may not do, such as to read beyond its memory. Nothing else was harmed.
+
+    :param code: what it was, in the words of the engine, such as ``"MEMORY_OUT_OF_BOUNDS"``.
+    """
+
+    def __init__(
+        self, message: str = "", *, plugin: str | None = None, code: str | None = None, advice: str | None = None
+    ) -> None:
+        super().__init__(message, plugin=plugin, step="call", advice=advice)
+        self.code = code
+
+
+class OutOfFuel(WorkError):
+    """The code used up what it was given to run with."""
+
+
+class DeadlineExceeded(WorkError):
+    """The work did not end in time, and was stopped.
+
+    :param deadline_seconds: the time that it had.
+    """
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        plugin: str | None = None,
+        deadline_seconds: float | None = None,
+        advice: str | None = None,
+    ) -> None:
+        super().__init__(message, plugin=plugin, step="call", advice=advice)
+        self.deadline_seconds = deadline_seconds
+
+
+class StateRefused(WorkError):
+    """State that was kept is of other code, or of another format; it is left as it is."""
