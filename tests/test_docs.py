@@ -327,10 +327,13 @@ def misuse(command: str, *, mentioned: bool = False) -> str:
     name, arguments = words[1], words[2:]
     if name.startswith("-"):
         return "" if name in names_of_options(app.weighbridge) else f"no option {name}"
-    if name not in app.weighbridge.commands:
+    if name.isupper():  # stands for any
+        return ""
+    known = app.weighbridge.get_command(click.Context(app.weighbridge), name)
+    if known is None:
         return f"no command {name}"
     try:
-        app.weighbridge.commands[name].make_context(name, [word for word in arguments if word not in ("-h", "--help")])
+        known.make_context(name, [word for word in arguments if word not in ("-h", "--help")])
     except click.ClickException as error:
         incomplete = isinstance(error, click.MissingParameter) or "requires an argument" in error.format_message()
         return "" if mentioned and incomplete else error.format_message()

@@ -34,6 +34,7 @@ ARGUMENTS: Final = {
     "weighbridge_examine": (),
     "weighbridge_allocate_buffer": ("size", "node"),
     "weighbridge_scalable": (),
+    "weighbridge_command": ("arguments", "terminal"),
     "weighbridge_event": ("event",),
 }
 ASKED: Final = {name for name, hook in HOOKS.items() if get_type_hints(hook)["return"] is not type(None)}
@@ -79,11 +80,13 @@ def test_the_hooks_that_are_asked_something_are_these() -> None:
 
 
 @every_hook
-def test_a_hook_about_sizes_names_its_unit(name: str) -> None:
-    """Where a plain number is a size, the docstring ends with what it counts."""
+def test_a_hook_with_a_number_names_its_unit(name: str) -> None:
+    """Where a plain number is given, the docstring ends with what it counts."""
     hints = get_type_hints(HOOKS[name])
-    sizes = hints["return"] == int | None or "size" in hints
-    assert ("Unit: bytes" in said(name)) == sizes
+    if hints["return"] == int | None or "size" in hints:
+        assert ("Unit: the exit code" if name == "weighbridge_command" else "Unit: bytes") in said(name)
+    else:
+        assert "Unit:" not in said(name)
 
 
 @every_hook

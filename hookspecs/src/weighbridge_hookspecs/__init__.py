@@ -78,6 +78,7 @@ from .services import (
     Secret,
     StopToken,
     Store,
+    Terminal,
 )
 
 __version__ = "0.1.0"
@@ -148,6 +149,7 @@ __all__ = [
     "StorageDamaged",
     "StorageFailed",
     "Store",
+    "Terminal",
     "Trapped",
     "UnknownFunction",
     "UnknownModule",

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from .markers import hookspec
 from .records import AdmissionRequest, Candidate, Event, Fact, ReleaseRequest, Verdict
-from .services import Buffer, Capabilities, ScalableSubsystem
+from .services import Buffer, Capabilities, ScalableSubsystem, Terminal
 
 
 @hookspec(firstresult=True)
@@ -130,6 +130,18 @@ def weighbridge_scalable() -> ScalableSubsystem | None:
 
     Runs on the loaded plugin alone, at activation, after ``weighbridge_activate``.
     None: nothing scales. Raising: the load fails.
+    """
+
+
+@hookspec
+def weighbridge_command(arguments: Sequence[str], terminal: Terminal) -> int | None:
+    """Run a command of your own: what somebody typed after ``weighbridge`` and the name of your plugin.
+
+    Runs on the loaded plugin alone, when somebody types that; it was loaded for it, and is unloaded when it is over.
+    What it shows goes to `terminal`.
+    None: it went well. Raising: the command line prints a ``WeighbridgeError`` as one line, and what click says about
+    wrong usage as its own; anything else is a traceback.
+    Unit: the exit code.
     """
 
 

@@ -8,7 +8,7 @@ builds the objects, and a test may build its own.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Literal, Protocol, TypeAlias, TypeVar, runtime_checkable
 
@@ -237,6 +237,25 @@ class Capabilities(Protocol):
 
     def describe(self) -> tuple[Capability, ...]:
         """Every capability, sorted by name."""
+
+
+class Terminal(Protocol):
+    """Where a command of a plugin shows its result: as the other commands do, for people and for programs."""
+
+    def say(self, text: str = "") -> None:
+        """Print a line of the result on standard output."""
+
+    def complain(self, text: object) -> None:
+        """Print a line about what went wrong on standard error."""
+
+    def print_table(self, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+        """Print a table; a column whose name begins with ``>`` is aligned to the right."""
+
+    def print_json(self, document: Mapping[str, Any]) -> None:
+        """Print one JSON document; attrs records in it become objects."""
+
+    def progress(self, what: str, total: int) -> AbstractContextManager[Callable[[str], None]]:
+        """A progress bar where a person looks on; the function given names each of `total` steps as it begins."""
 
 
 class PluginContext(Protocol):

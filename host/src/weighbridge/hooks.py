@@ -12,7 +12,7 @@ import inspect
 import logging
 import threading
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from types import FrameType, ModuleType
 from typing import Any, Final, TypeGuard, TypeVar
@@ -32,6 +32,7 @@ from weighbridge_hookspecs import (
     Fact,
     Refused,
     ReleaseRequest,
+    Terminal,
     Verdict,
     WeighbridgeError,
     hooks,
@@ -41,6 +42,8 @@ from .containment import Faults, contained
 
 T = TypeVar("T")
 _log: Final = logging.getLogger("weighbridge.hooks")
+_HIGHEST_EXIT_CODE: Final = 255
+"""https://pubs.opengroup.org/onlinepubs/9799919799/functions/exit.html: of more, the lowest 8 bits arrive."""
 _FIXED: Final = ("candidate", "usage_bytes", "ceiling_bytes", "headroom_bytes", "dry_run")
 
 
@@ -313,6 +316,22 @@ class Hooks:
         call = self.bound(name, "weighbridge_release_memory", request=request)
         released = _contained(name, "weighbridge_release_memory", call)[1] if call is not None else 0
         return int(released) if _is_size(released) else 0
+
+    def command(self, name: str, arguments: Sequence[str], terminal: Terminal) -> int:
+        """The exit code of one plugin's own command.
+
+        :raises ConfigurationError: if it has none, or gives no exit code.
+        """
+        call = self.bound(name, "weighbridge_command", arguments=tuple(arguments), terminal=terminal)
+        if call is None:
+            raise ConfigurationError("has no command", plugin=name, step="command", advice="See weighbridge --help")
+        code = call()
+        if code is not None and not (_is_whole(code) and 0 <= code <= _HIGHEST_EXIT_CODE):
+            wanted = f"0 to {_HIGHEST_EXIT_CODE}, or None"
+            raise ConfigurationError(
+                "weighbridge_command gave no exit code", plugin=name, wanted=wanted, had=repr(code)
+            )
+        return code or 0
 
     # --- everybody --------------------------------------------------------------------------------------------------
 

@@ -11,7 +11,16 @@ from functools import partial
 from types import MappingProxyType, ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any, Final, Literal, Self, get_args
 
-from weighbridge_hookspecs import GROUP, Candidate, ConfigurationError, Fact, NotLoaded, Verdict, WeighbridgeError
+from weighbridge_hookspecs import (
+    GROUP,
+    Candidate,
+    ConfigurationError,
+    Fact,
+    NotLoaded,
+    Terminal,
+    Verdict,
+    WeighbridgeError,
+)
 
 from .accounting.account import Account, Statement
 from .accounting.meters import make_meter
@@ -307,6 +316,17 @@ class Host:
     def budget(self) -> Budget | None:
         """The budget now; None where no ceiling is set."""
         return self._treasurer.budget()
+
+    def command(self, name: str, arguments: Sequence[str], terminal: Terminal) -> int:
+        """The exit code of what a loaded plugin does when its command is typed, ``weighbridge <name> ...``.
+
+        :param terminal: where it shows its result.
+        :raises NotLoaded: if it is not loaded.
+        :raises ConfigurationError: if it has no command, or gives no exit code. What it raises itself comes through.
+        """
+        if not self._is_a_plugin(name):
+            raise NotLoaded("is not loaded", plugin=name, step="command", advice="Load it first")
+        return self._hooks.command(name, arguments, terminal)
 
     def examine(self) -> tuple[tuple[str, Fact], ...]:
         """What loaded plugins say about this machine, each with the plugin's name."""

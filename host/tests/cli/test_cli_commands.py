@@ -21,6 +21,7 @@ from weighbridge_hookspecs import (
     ConfigurationError,
     LoadFailed,
     ManifestError,
+    NotLoaded,
     UnknownPlugin,
     UnloadTimeout,
     WeighbridgeError,
@@ -31,9 +32,11 @@ from weighbridge.accounting.account import Account, Statement
 from weighbridge.accounting.process import ProcessMemory
 from weighbridge.cli import app
 from weighbridge.cli import run as run_module
+from weighbridge.cli.extension import CommandTerminal
 from weighbridge.cli.list import Listed
 from weighbridge.cli.output import one_line
 from weighbridge.fabricate import write_distribution
+from weighbridge.host import Host
 from weighbridge.leases.store import StoreFile
 from weighbridge.lifecycle.report import HostStatistics, LoadReport, Outcome
 from weighbridge.reclaim.receipt import Receipt, Survivor
@@ -87,6 +90,90 @@ def run(site: Path, capsys: pytest.CaptureFixture[str]) -> Run:
         return Output(code, *capsys.readouterr())
 
     return run
+
+
+# --- commands of plugins ----------------------------------------------------------------------------------------------
+
+
+DIAL = """
+import click
+from weighbridge_hookspecs import LeaseError, hookimpl
+
+class Plugin:
+    def __init__(self, context):
+        self.context = context
+
+    @hookimpl
+    def weighbridge_command(self, arguments, terminal):
+        match arguments:
+            case ["break"]: raise LeaseError("is stuck", plugin="dial")
+            case ["misuse"]: raise click.UsageError("turn it")
+            case ["odd"]: return "seven"
+            case ["keep"]: self.context.store.put("turned", b"1")
+        terminal.say(f"turned by {' '.join(arguments)}, under {self.context.budget.headroom_bytes is not None}")
+        return len(arguments)
+"""
+DIAL_MANIFEST = '[plugin]\nsummary = "Turns"\nhooks = ["weighbridge_command"]\n'
+
+
+@pytest.fixture
+def dial(site: Path) -> None:
+    write_distribution(site, "dial", DIAL, manifest=DIAL_MANIFEST)
+
+
+@pytest.mark.usefixtures("dial")
+def test_a_plugin_with_a_command_is_listed_without_being_imported(run: Run) -> None:
+    """Its summary stands beside it, and nothing of it is in memory."""
+    done = run("--help")
+    assert re.search(r"^  dial +Turns$", done.out, re.MULTILINE)
+    assert "weighbridge_dial" not in sys.modules
+
+
+@pytest.mark.usefixtures("dial")
+def test_the_command_of_a_plugin_gets_everything_that_is_not_the_hosts(run: Run, tmp_path: Path) -> None:
+    """Options of the host stand first; behind them even --help is the plugin's, and the number is the exit code."""
+    assert run("dial", "--help") == Output(1, "turned by --help, under False\n", "")
+    done = run("dial", "--ceiling", "1GiB", "left", "--ceiling", "2")
+    assert done == Output(3, "turned by left --ceiling 2, under True\n", "")
+    assert run("dial", "--store", str(tmp_path / "kept.sqlite3"), "keep").code == 1
+    with StoreFile(tmp_path / "kept.sqlite3") as store:
+        assert store.namespace("dial").get("turned") == b"1"
+
+
+@pytest.mark.usefixtures("dial")
+@pytest.mark.parametrize(
+    ("word", "code", "line"),
+    [
+        ("break", 3, "weighbridge: dial: is stuck"),
+        ("misuse", 2, "weighbridge: turn it (weighbridge dial --help)"),
+        ("odd", 2, "weighbridge: dial: weighbridge_command gave no exit code (wanted 0 to 255, or None, had 'seven')"),
+    ],
+)
+def test_what_the_command_of_a_plugin_raises_is_one_line(run: Run, word: str, code: int, line: str) -> None:
+    """As with the commands of the host; and the plugin is unloaded all the same."""
+    done = run("dial", word)
+    assert (done.code, done.out, done.err.strip()) == (code, "", line)
+    assert "weighbridge_dial" not in sys.modules
+
+
+@pytest.mark.usefixtures("dial")
+def test_the_command_of_a_plugin_that_does_not_fit_is_refused(run: Run) -> None:
+    """Admission comes first here, too."""
+    done = run("dial", "--ceiling", "1KiB")
+    assert (done.code, done.out) == (1, "")
+    assert done.err.startswith("weighbridge: dial: ")
+
+
+@pytest.mark.usefixtures("dial")
+def test_a_command_is_for_what_is_loaded_and_has_one(site: Path) -> None:
+    """The error says which of the two it is."""
+    write_distribution(site, "mute", SOUND, manifest=MANIFEST)
+    with Host() as host:
+        with pytest.raises(NotLoaded, match="dial: is not loaded"):
+            host.command("dial", (), CommandTerminal())
+        host.load("mute")
+        with pytest.raises(ConfigurationError, match="mute: has no command"):
+            host.command("mute", (), CommandTerminal())
 
 
 # --- list -------------------------------------------------------------------------------------------------------------

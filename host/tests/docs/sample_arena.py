@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import mmap
+from collections.abc import Sequence
 from pathlib import Path
 
-from weighbridge_hookspecs import Buffer, Fact, PluginContext, hookimpl
+from weighbridge_hookspecs import Buffer, Fact, PluginContext, Terminal, hookimpl
 
 
 # snippet: allocate
@@ -41,5 +42,19 @@ class Arena:
             return [Fact(subject="huge pages", finding=None, evidence=f"{where}: {error.strerror}")]
         chosen = setting.partition("[")[2].partition("]")[0]
         return [Fact(subject="huge pages", finding=chosen or None, evidence=f"{where} says {setting.strip()!r}")]
+
+    # end snippet
+    # snippet: command
+    @hookimpl
+    def weighbridge_command(self, arguments: Sequence[str], terminal: Terminal) -> int:
+        if arguments not in ((), ("--json",)):
+            terminal.complain(f"arena: wanted nothing or --json, had {' '.join(arguments)}")
+            return 2
+        facts = self.weighbridge_examine()
+        if arguments:
+            terminal.print_json({"facts": facts})
+        else:
+            terminal.print_table(("subject", "found"), [(one.subject, one.finding or "unknown") for one in facts])
+        return 0
 
     # end snippet

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -282,6 +284,41 @@ def test_what_a_plugin_knows_of_the_machine_has_its_evidence(
     [(name, fact)] = weighbridge_host.examine()
     assert (name, fact.subject) == ("arena", "huge pages")
     assert fact.evidence.startswith("/sys/kernel/mm/transparent_hugepage/enabled")
+
+
+class Paper:
+    """A terminal that keeps what is printed."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, text: str = "") -> None:
+        self.lines.append(text)
+
+    def complain(self, text: object) -> None:
+        self.lines.append(f"! {text}")
+
+    def print_table(self, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+        self.lines += [" | ".join(row) for row in (columns, *rows)]
+
+    def print_json(self, document: Mapping[str, Any]) -> None:
+        self.lines.append(f"{sorted(document)}")
+
+    def progress(self, what: str, total: int) -> AbstractContextManager[Callable[[str], None]]:
+        return nullcontext(self.lines.append)
+
+
+def test_a_plugin_has_a_command_of_its_own(weighbridge_host: IsolatedHost, temporary_plugin: TemporaryPlugin) -> None:
+    """It gets what was typed after its name, prints on the terminal that it is given, and says the exit code."""
+    temporary_plugin("arena", sample("arena"), attribute="Arena")
+    weighbridge_host.load("arena")
+    paper = Paper()
+    assert weighbridge_host.command("arena", (), paper) == 0
+    assert [line.split(" | ")[0] for line in paper.lines] == ["subject", "huge pages"]
+    assert weighbridge_host.command("arena", ("--json",), paper) == 0
+    assert paper.lines[-1] == "['facts']"
+    assert weighbridge_host.command("arena", ("--jsn",), paper) == 2
+    assert paper.lines[-1] == "! arena: wanted nothing or --json, had --jsn"
 
 
 def test_buffer_comes_from_the_first_that_answers(

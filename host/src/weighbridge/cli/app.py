@@ -21,7 +21,9 @@ from .. import __version__
 from .check import check
 from .demo import demo
 from .doctor import doctor
+from .ending import INTERRUPTED
 from .explain import explain
+from .extension import CommandsOfPlugins
 from .interrupts import Interrupted, interruptible
 from .list import list_
 from .output import complain
@@ -32,14 +34,15 @@ FINE: Final = 0
 REFUSED_OR_STRANDED: Final = 1
 USAGE: Final = 2
 FAILED: Final = 3
-INTERRUPTED: Final = 130
 
 _COMPLETION: Final = "_WEIGHBRIDGE_COMPLETE"
 """https://click.palletsprojects.com/en/stable/shell-completion/"""
 
 
 @click.group(
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}, invoke_without_command=True
+    cls=CommandsOfPlugins,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    invoke_without_command=True,
 )
 @click.version_option(__version__, prog_name="weighbridge")
 @click.pass_context

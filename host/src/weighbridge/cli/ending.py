@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import attrs
 from weighbridge_hookspecs import CleanupFailed
 
@@ -9,6 +11,8 @@ from ..host import Host
 from ..lifecycle.report import LoadReport
 from ..reclaim.receipt import Receipt
 from .interrupts import interruptible
+
+INTERRUPTED: Final = 130
 
 
 @attrs.frozen(kw_only=True)
@@ -46,7 +50,7 @@ def unload_all(host: Host) -> Ending:
 def exit_code(report: LoadReport, ending: Ending) -> int:
     """The exit code of it all."""
     if ending.interrupted:
-        return 130
+        return INTERRUPTED
     if report.failed or ending.failed:
         return 3
     held_back = report.refused or report.deferred or ending.problems

@@ -1,0 +1,94 @@
+"""Commands of plugins: ``weighbridge NAME ...`` loads the plugin of that name and hands over to it."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import click
+from weighbridge_hookspecs import GROUP, Candidate
+
+from ..discovery.candidates import discover
+from ..host import Host
+from . import output
+from .config import config_option, read_config
+from .ending import INTERRUPTED, unload_all
+
+_HOOK: Final = "weighbridge_command"
+
+
+class CommandsOfPlugins(click.Group):
+    """A group that has, beside its own commands, one for each plugin whose manifest lists ``weighbridge_command``.
+
+    They are looked for when none of its own is meant, and nothing is imported for that.
+    """
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Its own commands, then those of plugins."""
+        own = super().list_commands(ctx)
+        return [*own, *(one.name for one in _candidates() if one.name not in own)]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """One of its own, or else a plugin's."""
+        own = super().get_command(ctx, cmd_name)
+        if own is not None:
+            return own
+        return next((_command(one) for one in _candidates() if one.name == cmd_name), None)
+
+
+class CommandTerminal:
+    """What the commands of the host themselves print with."""
+
+    say = staticmethod(output.say)
+    complain = staticmethod(output.complain)
+    print_table = staticmethod(output.print_table)
+    print_json = staticmethod(output.print_json)
+    progress = staticmethod(output.progress)
+
+
+def _candidates() -> list[Candidate]:
+    found = discover(GROUP).candidates
+    return [one for one in found if one.manifest is not None and _HOOK in one.manifest.hooks]
+
+
+def _command(candidate: Candidate) -> click.Command:
+    """Takes the options of a host, and leaves everything else, ``--help`` too, to the plugin."""
+    assert candidate.manifest is not None
+    return click.Command(
+        candidate.name,
+        callback=partial(_run, candidate.name),
+        short_help=candidate.manifest.summary,
+        add_help_option=False,
+        context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
+        params=[
+            click.Option(["--ceiling"], metavar="SIZE"),
+            click.Option(["--store"], metavar="FILE", type=click.Path(path_type=Path)),
+            *_parameters(config_option),
+            click.Argument(["arguments"], nargs=-1, type=click.UNPROCESSED),
+        ],
+    )
+
+
+def _parameters(decorator: Any) -> list[click.Parameter]:
+    """The parameter that a decorator of click gives to a command."""
+    return list(decorator(click.Command(None)).params)
+
+
+def _run(name: str, ceiling: str | None, store: Path | None, config: Path | None, arguments: tuple[str, ...]) -> int:
+    settings = read_config(config)
+    host = Host(
+        settings.ceiling if ceiling is None else ceiling,
+        settings=settings.plugins,
+        disabled=settings.disabled,
+        store=settings.store if store is None else store,
+        memory=settings.memory,
+    )
+    try:
+        host.load(name)
+        code = host.command(name, arguments, CommandTerminal())
+    finally:
+        ending = unload_all(host)
+        for problem in ending.problems:
+            output.complain(problem)
+    return INTERRUPTED if ending.interrupted else code
