@@ -26,6 +26,7 @@ from weighbridge import Account, HostStatistics, MemorySettings, MemoryStatistic
 from weighbridge.accounting.account import LoadWeighing
 from weighbridge.cli import app
 from weighbridge.cli.config import Config
+from weighbridge.cli.ending import INTERRUPTED
 from weighbridge.leases.buffer_ceiling import CeilingStatistics
 from weighbridge.lifecycle.services import ServiceStatistics
 from weighbridge.lifecycle.states import TRANSITIONS, State
@@ -353,7 +354,7 @@ def check_settings(tree: Path) -> Iterator[str]:
     for field in attrs.fields(Config):
         if field.name not in named:
             yield f"{page}: the key {field.name} of the configuration file is missing"
-    for code in (app.FINE, app.REFUSED_OR_STRANDED, app.USAGE, app.FAILED, app.INTERRUPTED):
+    for code in (app.FINE, app.REFUSED_OR_STRANDED, app.USAGE, app.FAILED, INTERRUPTED):
         if f"\n| {code} | " not in text:
             yield f"{page}: the exit code {code} is missing"
 
