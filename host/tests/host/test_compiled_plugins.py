@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib.util
 import shutil
 import sys
@@ -52,6 +53,40 @@ def test_a_compiled_module_with_a_state_goes_with_its_plugin(weighbridge_host: I
     weighbridge_host.load("boxed")
     assert list(sys.modules[name].reader(["a,b"])) == [["a", "b"]]
     assert weighbridge_host.unload("boxed").state == "unloaded"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="what is mapped is read from /proc")
+def test_a_library_that_stays_mapped_is_in_the_receipt(weighbridge_host: IsolatedHost, box: Box) -> None:
+    """Also one that ctypes opened, for neither it nor the import system ever closes one; each load counts it anew."""
+    name = box("_csv", "1.0")
+    package = name.rpartition(".")[0]
+    for _ in range(2):
+        weighbridge_host.load("boxed")
+        folder = Path(str(sys.modules[package].__file__)).parent
+        other = folder / "libother.so"
+        if not other.exists():
+            shutil.copy(str(sys.modules[name].__file__), other)
+        ctypes.CDLL(str(other))
+        receipt = weighbridge_host.unload("boxed")
+        assert receipt.state == "unloaded"
+        assert [Path(library.path).name for library in receipt.libraries_kept] == [
+            Path(str(importlib.util.find_spec("_csv").origin)).name,  # type: ignore[union-attr]
+            "libother.so",
+        ]
+        assert all(library.resident_bytes > 0 for library in receipt.libraries_kept)
+
+
+def test_a_library_that_another_plugin_uses_is_not_left_behind(
+    weighbridge_host: IsolatedHost, box: Box, temporary_plugin: TemporaryPlugin
+) -> None:
+    """It is in the receipt of the last one."""
+    package = box("_csv", "1.0").rpartition(".")[0]
+    temporary_plugin("guest", f"import {package}\n" + GOOD)
+    weighbridge_host.load("boxed")
+    weighbridge_host.load("guest")
+    assert weighbridge_host.unload("boxed").libraries_kept == ()
+    kept = weighbridge_host.unload("guest").libraries_kept
+    assert len(kept) == (sys.platform == "linux")
 
 
 def test_what_cannot_go_is_used_again(weighbridge_host: IsolatedHost, box: Box) -> None:

@@ -16,6 +16,7 @@ Reason: TypeAlias = Literal["shared", "dependency", "outside", "compiled", "thre
 """Why a module stays: another plugin uses it; it is a dependency that was not asked to go; something that is no plugin
 refers to it; its distribution has a compiled module that cannot be loaded twice; or one that may have started threads
 which Python does not know; the plugin's manifest says that it cannot go."""
+_IN_USE: Final = frozenset({"shared", "outside"})
 _FAILURES: Final = frozenset({"compiled", "threads", "declared"})
 
 
@@ -57,6 +58,11 @@ class Departure:
     """Of those, of modules of the standard library. None if its load brought some in and none was measured."""
     stuck_bytes: int | None = 0
     """Traced bytes of modules that its load brought in, that were to go and cannot; None likewise."""
+
+    @property
+    def left(self) -> tuple[str, ...]:
+        """Those that nobody uses any more, whether they go or not."""
+        return (*self.dropped, *(name for name, stay in self.kept.items() if stay.reason not in _IN_USE))
 
     @property
     def compiled(self) -> tuple[str, ...]:

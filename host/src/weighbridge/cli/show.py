@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from typing import Final
 
@@ -110,7 +111,7 @@ def show_receipts(receipts: Sequence[Receipt]) -> None:
     columns = ("plugin", "state", ">held", *([">reclaimed", ">share"] if traced else []))
     columns += (">resident", ">modules", ">survivors", ">took")
     print_table(columns, [_receipt(receipt, traced) for receipt in receipts])
-    for line in _survivors(receipts):
+    for line in (*_survivors(receipts), *_libraries(receipts)):
         say(line)
     for receipt in receipts:
         for failure in receipt.failures:
@@ -129,6 +130,13 @@ def _receipt(receipt: Receipt, traced: bool) -> Sequence[str]:
         f"{len(receipt.survivors)} of {receipt.watched}",
         seconds(sum(step.seconds for step in receipt.steps)),
     )
+
+
+def _libraries(receipts: Iterable[Receipt]) -> Iterable[str]:
+    for receipt in receipts:
+        for library in receipt.libraries_kept:
+            name, resident = os.path.basename(library.path), format_bytes(library.resident_bytes)
+            yield one_line(f"{receipt.plugin}: {name} stays mapped, {resident} resident: Python closes no library")
 
 
 def _survivors(receipts: Iterable[Receipt]) -> Iterable[str]:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 import attrs
 
+from ..accounting.libraries import Library
 from ..accounting.modules import Departure
 from ..reclaim.receipt import Step, Survivor, Verify
 from ..reclaim.ties.tie import Cut, Finding
@@ -46,6 +47,10 @@ class Course:
     collections: int = 0
     files: tuple[str, ...] = ()
     """Where the code of the dropped modules was read from."""
+    homes: frozenset[str] = frozenset()
+    """Where the modules came from that nobody else uses."""
+    libraries: tuple[Library, ...] = ()
+    """Of these places, shared libraries that are still mapped."""
     survivors: list[Survivor] = attrs.field(factory=list)
     interrupted: bool = False
 
@@ -74,7 +79,15 @@ class Course:
 
     def own_weight(self) -> tuple[int, int]:
         """Bytes and blocks of what is written down here: the meter must not measure itself."""
-        parts: list[object] = [self.watched, self.findings, self.steps, self.files, *self.files]
+        parts: list[object] = [
+            self.watched,
+            self.findings,
+            self.steps,
+            self.files,
+            *self.files,
+            self.homes,
+            *self.homes,
+        ]
         for one in self.watched:
             parts += (one, one.name, one.reference)
         for finding in self.findings:

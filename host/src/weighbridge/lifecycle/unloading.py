@@ -16,6 +16,7 @@ from typing import Any, Final
 import attrs
 from weighbridge_hookspecs import UnloadRefused, UnloadTimeout
 
+from ..accounting.libraries import homes, mapped
 from ..accounting.modules import Departure, ModuleBooks
 from ..accounting.process import ProcessMemory, can_trim, trim
 from ..hooks import Hooks
@@ -72,6 +73,7 @@ class Unloader:
             course.watched.extend(self._stop_strays(spaces, course))
         with course.step("unregister"):
             course.departure = self.books.leave(plugin.name, dependencies=wish.dependencies, drop=plugin.is_unloadable)
+            course.homes = homes(course.departure.left)
         with course.step("cut"):
             self._cut(plugin, course)
         with course.step("drop"):
@@ -83,6 +85,7 @@ class Unloader:
         scales.weigh_again(course)
         with course.step("verify"):
             course.survivors = self._verify(plugin, course)
+            course.libraries = mapped(course.homes)
         receipt = _receipt(plugin, course, scales, also_unloaded)
         self._settle(plugin, course, scales)
         if course.interrupted:
@@ -296,6 +299,7 @@ def _receipt(plugin: Plugin, course: Course, scales: Scales, also_unloaded: tupl
         immortal_bytes=scales.immortal_bytes,
         modules_dropped=len(departure.dropped),
         modules_kept=tuple(f"{name} ({stay.words})" for name, stay in sorted(departure.kept.items())),
+        libraries_kept=course.libraries,
         leases_revoked=course.revoked,
         watched=course.had_to_go,
         ties=tuple(course.findings),

@@ -7,6 +7,7 @@ from typing import Literal, TypeAlias
 
 import attrs
 
+from ..accounting.libraries import Library
 from .ties.tie import Finding
 
 State: TypeAlias = Literal["unloaded", "stranded"]
@@ -68,6 +69,8 @@ class Receipt:
     modules_dropped: int
     modules_kept: tuple[str, ...]
     """Modules that it used and that stay: others use them, or they are dependencies that were not to go."""
+    libraries_kept: tuple[Library, ...]
+    """Shared libraries of its own and of dependencies that nobody else uses: Python never closes one."""
     leases_revoked: Mapping[str, int]
     watched: int
     """How many modules, classes, functions and objects had to die."""
