@@ -206,13 +206,16 @@ class ModuleConfig:
         return attrs.evolve(self, **given)
 
     def to_json(self) -> bytes:
-        """As it is kept in the store: UTF-8, the keys sorted."""
-        document = {"format": _FORMAT, **attrs.asdict(self)}
+        """As it is kept in the store: UTF-8, the keys sorted.
+
+        Without what is granted of WASI: an environment may hold secrets, so grants come with each registration.
+        """
+        document = {"format": _FORMAT, **attrs.asdict(self, filter=attrs.filters.exclude("wasi"))}
         return json.dumps(document, ensure_ascii=False, allow_nan=False, sort_keys=True).encode()
 
     @classmethod
     def from_json(cls, content: bytes) -> ModuleConfig:
-        """What `to_json` wrote.
+        """What `to_json` wrote; it grants nothing of WASI.
 
         :raises StorageDamaged: if it is no JSON, or its values make no sense.
         :raises StateRefused: if a newer version of the plugin wrote it.
