@@ -90,7 +90,10 @@ class Baseline:
         return cls(nbytes, _joined(sorted(runs)))
 
     def pieces(self, start: int, stop: int) -> list[tuple[int, int, int]]:
-        """The part from `start` to `stop`, as (begin, end, address of what belongs there or 0 for zeros)."""
+        """The part from `start` to `stop`, as (begin, end, address of what belongs there or 0 for zeros).
+
+        The addresses are good for as long as this object is.
+        """
         found = []
         at = bisect_right(self._stops, start)
         while at < len(self._starts) and self._starts[at] < stop:
