@@ -173,6 +173,37 @@ class Fact:
 
 
 @attrs.frozen(kw_only=True)
+class GateStatistics:
+    """How a gate stands, and what became of those who came so far.
+
+    ``entered == inside + left``, and whoever came is among the entered, the waiting, the rejected, the timed out, the
+    interrupted and the sent away.
+    """
+
+    limit: int
+    reserved: int
+    """Of the limit, places for high and critical priority alone."""
+    max_waiting: int
+    inside: int
+    waiting: int
+    entered: int
+    left: int
+    rejected: int
+    """Those who found the queue full, or gave up their place in it to a higher priority."""
+    timed_out: int
+    interrupted: int
+    """Those whose wait ended with an exception, such as Ctrl-C."""
+    sent_away: int
+    """Those who were waiting when the gate was closed."""
+    preempted: int
+    """Calls of ``on_preempt``."""
+    failures: int
+    """Those of them that raised."""
+    service_seconds: float | None
+    """How long a place is held: the average of the last times, newer ones counting more; None until one has left."""
+
+
+@attrs.frozen(kw_only=True)
 class ScalingLimits:
     """Bounds of a scalable subsystem."""
 

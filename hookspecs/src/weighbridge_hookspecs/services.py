@@ -12,7 +12,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Literal, Protocol, TypeAlias, TypeVar, runtime_checkable
 
-from .records import Backpressure, BudgetView, Capability, PressureLevel, ScalingLimits, ScalingMetrics
+from .records import (
+    Backpressure,
+    BudgetView,
+    Capability,
+    GateStatistics,
+    PressureLevel,
+    ScalingLimits,
+    ScalingMetrics,
+)
 
 T = TypeVar("T")
 Priority: TypeAlias = Literal["low", "normal", "high", "critical"]
@@ -156,6 +164,9 @@ class Gate(Protocol):
 
         :raises ConfigurationError: if `limit` is no whole number from 1 up.
         """
+
+    def statistics(self) -> GateStatistics:
+        """How it stands, all of one moment."""
 
     def release(self) -> None:
         """Send everybody away who waits, and give the gate back. Releasing twice does nothing."""

@@ -19,10 +19,10 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
-from weighbridge_hookspecs import ConfigurationError, ContextClosed, Gate, Saturated
+from weighbridge_hookspecs import ConfigurationError, ContextClosed, Gate, GateStatistics, Saturated
 from weighbridge_hookspecs.services import Priority
 
-from weighbridge.leases.gate import ConcurrencyGate, GateStatistics
+from weighbridge.leases.gate import ConcurrencyGate
 
 PATIENCE: Final = 20.0
 """Seconds after which a test fails that waits for something; none of them comes near."""

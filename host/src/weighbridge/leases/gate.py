@@ -11,8 +11,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Final, Literal, TypeAlias
 
-import attrs
-from weighbridge_hookspecs import ConfigurationError, ContextClosed, LeaseError, Saturated
+from weighbridge_hookspecs import ConfigurationError, ContextClosed, GateStatistics, LeaseError, Saturated
 from weighbridge_hookspecs.services import Priority
 
 from .checks import can_be_called, whole_number
@@ -26,37 +25,6 @@ _MAX_WAITING: Final = 1_000
 # Of each service time, this share goes into the average: the weight that TCP gives to a round trip,
 # https://www.rfc-editor.org/rfc/rfc6298#section-2
 _WEIGHT: Final = 1 / 8
-
-
-@attrs.frozen(kw_only=True)
-class GateStatistics:
-    """How a gate stands, and what became of those who came so far.
-
-    ``entered == inside + left``, and whoever came is among the entered, the waiting, the rejected, the timed out, the
-    interrupted and the sent away.
-    """
-
-    limit: int
-    reserved: int
-    """Of the limit, places for high and critical priority alone."""
-    max_waiting: int
-    inside: int
-    waiting: int
-    entered: int
-    left: int
-    rejected: int
-    """Those who found the queue full, or gave up their place in it to a higher priority."""
-    timed_out: int
-    interrupted: int
-    """Those whose wait ended with an exception, such as Ctrl-C."""
-    sent_away: int
-    """Those who were waiting when the gate was closed."""
-    preempted: int
-    """Calls of ``on_preempt``."""
-    failures: int
-    """Those of them that raised."""
-    service_seconds: float | None
-    """How long a place is held: the average of the last times, newer ones counting more; None until one has left."""
 
 
 class _Ticket:
