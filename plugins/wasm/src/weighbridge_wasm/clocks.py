@@ -29,6 +29,9 @@ REALTIME: Final = 0
 MONOTONIC: Final = 1
 """``clockid``; the clocks of processor time are not offered."""
 
+MOST_SUBSCRIPTIONS: Final = 4096
+"""What one call may wait for. Reading them takes time in which no deadline is looked at, about 10 ms for so many."""
+
 _CLOCK: Final = 0
 _FD_KINDS: Final = (1, 2)
 """``eventtype``: clock, fd_read, fd_write."""
@@ -64,12 +67,12 @@ class _Wanted:
     user: int
     kind: int
     seconds: float | None
-    """From now, 0 or more; None if it is not a clock that is known."""
+    """From now, 0 or more; None if it is nothing that can be waited for."""
 
     @property
     def event(self) -> bytes:
         """What the module gets once it has come."""
-        known = self.kind in _FD_KINDS or self.seconds is not None
+        known = self.seconds is not None
         # of a file it is not known how many bytes there are: one at least, or its end
         return _EVENT.pack(self.user, SUCCESS if known else ENOTSUP, self.kind, int(self.kind in _FD_KINDS), 0)
 
@@ -108,7 +111,7 @@ class Clocks:
         :raises DeadlineExceeded: at the deadline of the call, if that comes first.
         """
         wanted, events, count, result = (number & 0xFFFFFFFF for number in (wanted, events, count, result))
-        if not count:
+        if not 1 <= count <= MOST_SUBSCRIPTIONS:
             return EINVAL
         if not all(_is_inside(caller, *run) for run in _runs(wanted, events, count, result)):
             return EFAULT
@@ -119,7 +122,10 @@ class Clocks:
 
     def _read(self, content: bytes) -> Iterator[_Wanted]:
         for user, kind, clock, timeout_ns, _, flags in _SUBSCRIPTION.iter_unpack(content):
-            seconds = self._until(clock, timeout_ns, bool(flags & _ABSOLUTE)) if kind == _CLOCK else 0.0
+            if kind == _CLOCK:
+                seconds = self._until(clock, timeout_ns, bool(flags & _ABSOLUTE))
+            else:
+                seconds = 0.0 if kind in _FD_KINDS else None
             yield _Wanted(user=user, kind=kind, seconds=seconds)
 
     def _until(self, clock: int, timeout_ns: int, is_absolute: bool) -> float | None:
