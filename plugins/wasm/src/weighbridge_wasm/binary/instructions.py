@@ -35,6 +35,7 @@ CHANGES: Final[dict[str, tuple[int, ...]]] = {
 _NAMES: Final = {codes: name for name, codes in CHANGES.items()}
 
 
+_END: Final = 0x0B
 _SHORT: Final = 0x80
 """Numbers below it are one byte, if they are written as short as can be."""
 
@@ -148,15 +149,15 @@ def changes(wasm: bytes, start: int, end: int) -> set[str]:
     :raises NotUnderstood: at an instruction that is not known, or if the last one does not end where the body ends.
     """
     found: set[str] = set()
-    position = start
+    last = end - 1
     try:
         position = _locals(wasm, start)
-        # the end of a body is an instruction, too: one that is cut off is seen by where the walk stops
-        while position < end:
-            position = _walk(wasm, position, end, found)
+        while position < last:
+            position = _walk(wasm, position, last, found)
     except IndexError:
         raise NotUnderstood(end) from None
-    if position != end or wasm[end - 1] != 0x0B:
+    # a walk that was out of step would hardly stop right before the instruction that ends each body
+    if position != last or wasm[last] != _END:
         raise NotUnderstood(end)
     return found
 
