@@ -159,10 +159,11 @@ class Gate(Protocol):
         :raises Saturated: if the queue is full or `timeout_seconds` have passed.
         """
 
-    def resize(self, limit: int) -> None:
+    def resize(self, limit: int, *, max_waiting: int | None = None) -> None:
         """Set the limit while the gate is in use; nobody inside is thrown out.
 
-        :raises ConfigurationError: if `limit` is no whole number from 1 up.
+        :param max_waiting: how many may wait from now on; None leaves it as it is.
+        :raises ConfigurationError: if `limit` is no whole number from 1 up, or `max_waiting` none from 0 up.
         """
 
     def statistics(self) -> GateStatistics:

@@ -693,6 +693,24 @@ def test_reserved_places_are_for_high_priority_alone() -> None:
     assert gate.statistics().reserved == 0
 
 
+def test_the_queue_is_resized_with_the_limit() -> None:
+    """Whoever waits already stays, though there would be no room for one more."""
+    gate = ConcurrencyGate(1, 0)
+    with gate.enter():
+        saturated(gate)
+        gate.resize(1, max_waiting=1)
+        waiting = run(lambda: gate.enter().__enter__())
+        until(lambda: gate.statistics().waiting == 1)
+        saturated(gate)
+        gate.resize(1, max_waiting=0)
+        assert (gate.statistics().max_waiting, gate.statistics().waiting) == (0, 1)
+        with pytest.raises(ConfigurationError, match="max_waiting is -1"):
+            gate.resize(7, max_waiting=-1)
+        assert (gate.statistics().limit, gate.statistics().max_waiting) == (1, 0)
+    waiting.join(PATIENCE)
+    assert gate.statistics().inside == 1
+
+
 # --- bad input --------------------------------------------------------------------------------------------------------
 
 

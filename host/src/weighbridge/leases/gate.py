@@ -83,9 +83,7 @@ class ConcurrencyGate:
     ) -> None:
         self._share = _share(reserve)
         self._set_limit(limit)
-        self.max_waiting: Final = whole_number(
-            "max_waiting", _MAX_WAITING if max_waiting is None else max_waiting, least=0
-        )
+        self.max_waiting = whole_number("max_waiting", _MAX_WAITING if max_waiting is None else max_waiting, least=0)
         self._clock = clock
         # The collector may end a generator, and so leave a place, while its thread is at work in here.
         self._lock = threading.RLock()
@@ -132,13 +130,16 @@ class ConcurrencyGate:
             can_be_called("on_preempt", on_preempt)
         return _Ticket(self, rank, timeout_seconds, on_preempt)
 
-    def resize(self, limit: int) -> None:
+    def resize(self, limit: int, *, max_waiting: int | None = None) -> None:
         """Set the limit. More places are handed out at once; of fewer, those who are inside too many leave in peace.
 
-        :raises ConfigurationError: if `limit` is no whole number from 1 up; the limit is then as it was.
+        :param max_waiting: how many may wait from now on; those who wait already stay. None leaves it as it is.
+        :raises ConfigurationError: if one of them makes no sense; both are then as they were.
         """
+        most = self.max_waiting if max_waiting is None else whole_number("max_waiting", max_waiting, least=0)
         with self._lock:
             self._set_limit(limit)
+            self.max_waiting = most
             self._hand_on()
 
     def close(self) -> None:
