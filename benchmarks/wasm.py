@@ -14,17 +14,31 @@ from __future__ import annotations
 
 import argparse
 import ctypes
+import importlib
 import json
+import logging
 import platform
+import random
 import statistics
+import sys
+import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import wasmtime
+from weighbridge_hookspecs import DeadlineExceeded
 
+from weighbridge_wasm.compiled import CompiledCache
+from weighbridge_wasm.engine import Engine
+from weighbridge_wasm.instance import Instance
+from weighbridge_wasm.pool import WarmPool
+from weighbridge_wasm.program import Program
 from weighbridge_wasm.reset import Baseline, Resetter, open_resetter
 
 KIB = 1024
@@ -153,6 +167,249 @@ def print_reset(rows: dict[str, dict[str, float]]) -> None:
             print(f"pagemap, {kind}: slowest to fastest {max(scans) / min(scans):.1f}; goal: at most 5")
 
 
+# ------------------------------------------------------------------------------------------------------------ call
+
+
+def measure_call(rounds: int) -> dict[str, Any]:
+    """Median seconds of an isolated call that writes to 64 KiB, for memories of 16 and 256 pages."""
+    rows = {}
+    for pages in PAGES[:2]:
+        wasm = guest(pages)
+        with ExitStack() as stack:
+            ways = {
+                "pool": pooled(wasm, stack),
+                "wasmtime-py, cold": cold(wasm),
+                "Extism, fresh": extism_fresh(wasm),
+            }
+            rows[str(pages)] = medians(ways, rounds, number=200)
+    return rows
+
+
+def pooled(wasm: bytes, stack: ExitStack) -> Callable[[], float]:
+    """Acquire, call, full reset, release."""
+    engine = stack.enter_context(Engine())
+    resetter = stack.enter_context(open_resetter())
+    program = stack.enter_context(Program(engine, wasm, resetter=resetter))
+    pool: WarmPool[Instance] = WarmPool()
+    stack.callback(pool.close)
+
+    def once() -> object:
+        instance = pool.acquire("guest") or pool.adopt("guest", program.instantiate())
+        try:
+            return instance.call("dirty")
+        finally:
+            pool.release(instance)
+
+    return timed(once)
+
+
+def cold(wasm: bytes) -> Callable[[], float]:
+    """The quickest way of the public API: compiled and linked before, a store and an instance for each call."""
+    engine = wasmtime.Engine()
+    linked = wasmtime.Linker(engine).instantiate_pre(wasmtime.Module(engine, wasm))
+
+    def once() -> object:
+        store = wasmtime.Store(engine)
+        dirty = linked.instantiate(store).exports(store)["dirty"]
+        assert isinstance(dirty, wasmtime.Func)
+        result = dirty(store)
+        store.close()
+        return result
+
+    return timed(once)
+
+
+def extism_fresh(wasm: bytes) -> Callable[[], float]:
+    """A fresh plugin from what was compiled before, and a call."""
+    peer: Any = importlib.import_module("extism.extism")
+    compiled = peer.CompiledPlugin({"wasm": [{"data": wasm}]}, wasi=False, functions=[])
+
+    def once() -> object:
+        return peer.Plugin(compiled).call("dirty", b"")
+
+    return timed(once)
+
+
+def print_call(rows: dict[str, dict[str, float]]) -> None:
+    print(f"{'pages':>7}{'in all':>12}{'wasmtime-py, cold':>20}{'is':>8}{'Extism, fresh':>16}{'is':>8}")
+    for pages, row in rows.items():
+        ours, plain, peer = row["pool"], row["wasmtime-py, cold"], row["Extism, fresh"]
+        print(
+            f"{int(pages):>7,}{microseconds(ours):>12}{microseconds(plain):>20}{ratio(ours, plain):>8}"
+            f"{microseconds(peer):>16}{ratio(ours, peer):>8}"
+        )
+    print("goal: at most 1/5 of each")
+
+
+def measure_numeric(rounds: int) -> dict[str, float]:
+    """Median seconds of a call of (i32, i32) -> i32 in an instance that is there."""
+    wasm = guest(16)
+    native = wasmtime.Engine()
+    store = wasmtime.Store(native)
+    add = wasmtime.Instance(store, wasmtime.Module(native, wasm), []).exports(store)["add"]
+    assert isinstance(add, wasmtime.Func)
+    with Engine() as engine, Program(engine, wasm) as program, program.instantiate() as instance:
+        assert instance.call("add", (20, 22)) == add(store, 20, 22) == 42
+        ways = {
+            "Instance.call": timed(lambda: instance.call("add", (20, 22))),
+            "wasmtime-py": timed(lambda: add(store, 20, 22)),
+        }
+        return medians(ways, rounds, number=5_000)
+
+
+def print_numeric(row: dict[str, float]) -> None:
+    ours, plain = row["Instance.call"], row["wasmtime-py"]
+    print(f"ours {microseconds(ours)}, wasmtime-py {microseconds(plain)}: {ratio(ours, plain)}; goal: at most 1/5")
+
+
+# ---------------------------------------------------------------------------------------------------- foreign modules
+
+
+def measure_modules(rounds: int) -> dict[str, Any]:
+    """How often a memory or a global of a reset instance was not that of a fresh one, in 200 rounds for each module."""
+    rows = {}
+    found = foreign()
+    with Engine() as engine, open_resetter() as resetter:
+        for driver in found.drivers.ALL:
+            wasm = driver.module.read()
+            with Program(engine, wasm, functions=driver.functions, max_pages=512, resetter=resetter) as program:
+                rows[driver.module.package.name] = compare_with_fresh(program, driver, 200)
+    return rows
+
+
+def compare_with_fresh(program: Program, driver: Any, rounds: int) -> dict[str, int]:
+    """Work, write at random, reset; then memory, globals and the next output are compared."""
+    chance = random.Random(20_26)
+    counts = dict.fromkeys(("rounds", "reset in place", "had grown, closed", "differences", "wrong outputs"), 0)
+    with program.instantiate() as untouched:
+        wanted = content(untouched)
+    warm = program.instantiate()
+    for _ in range(rounds):
+        counts["rounds"] += 1
+        data = driver.input(chance)
+        counts["wrong outputs"] += not driver.is_right(data, driver.run(warm, data))
+        spoil(warm, chance)
+        if warm.reset():
+            counts["reset in place"] += 1
+            counts["differences"] += content(warm) != wanted
+        else:
+            counts["had grown, closed"] += warm.memory_bytes != len(wanted[0])
+            warm.close()
+            warm = program.instantiate()
+    warm.close()
+    return counts
+
+
+def content(instance: Instance) -> tuple[bytes, tuple[int, ...]]:
+    return instance.read(0, instance.memory_bytes), instance.globals()
+
+
+def spoil(instance: Instance, chance: random.Random) -> None:
+    """Write at random places, change every global, and grow now and then."""
+    size = instance.memory_bytes
+    for _ in range(chance.randrange(9)):
+        nbytes = min(size, chance.choice((1, 64, 5_000, 200_000)))
+        instance.write(chance.randrange(size - nbytes + 1), chance.randbytes(nbytes))
+    instance.set_globals([chance.getrandbits(31) for _ in instance.globals()])
+    if chance.random() < 0.02:
+        instance.grow(1)
+
+
+def print_modules(rows: dict[str, dict[str, int]]) -> None:
+    names = list(next(iter(rows.values())))
+    print(f"{'':<24}" + "".join(f"{name:>19}" for name in names))
+    for module, row in rows.items():
+        print(f"{module:<24}" + "".join(f"{row[name]:>19}" for name in names))
+    print("goal: no differences")
+
+
+# --------------------------------------------------------------------------------------------------------- deadline
+
+
+def measure_deadline(rounds: int) -> dict[str, Any]:
+    """Seconds beyond its deadline at which an endless loop ended, and what another thread computed meanwhile."""
+    deadline_seconds = 0.05
+    over, right, wrong = [], 0, 0
+    with (
+        Engine() as engine,
+        Program(engine, guest(16)) as program,
+        running_ticker(engine),
+        program.instantiate() as other,
+    ):
+        for number in range(3 * rounds):
+            with program.instantiate() as endless, ThreadPoolExecutor(1) as threads:
+                begin = time.perf_counter()
+                ending = threads.submit(ends_late, endless, deadline_seconds, begin)
+                while not ending.done():
+                    is_right = other.call("add", (number, right)) == number + right
+                    right, wrong = right + is_right, wrong + (not is_right)
+                over.append(ending.result())
+    return {"loops": len(over), "median": statistics.median(over), "worst": max(over), "right": right, "wrong": wrong}
+
+
+def ends_late(instance: Instance, deadline_seconds: float, begin: float) -> float:
+    try:
+        instance.call("endless", (), deadline_seconds=deadline_seconds)
+    except DeadlineExceeded:
+        return time.perf_counter() - begin - deadline_seconds
+    raise AssertionError("an endless loop came to an end")
+
+
+@contextmanager
+def running_ticker(engine: Engine) -> Iterator[None]:
+    stop = threading.Event()
+    thread = threading.Thread(target=engine.run_ticker, args=(stop,))
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+def print_deadline(row: dict[str, Any]) -> None:
+    print(f"{row['loops']} endless loops of 50 ms beside a thread that calls all the time")
+    print(f"ended {row['median'] * 1e3:.1f} ms late, at worst {row['worst'] * 1e3:.1f} ms; goal: at most 30 ms")
+    print(f"calls of the other thread meanwhile: {row['right']:,} right, {row['wrong']} wrong")
+
+
+# ----------------------------------------------------------------------------------------------------------- cache
+
+
+def measure_cache(rounds: int) -> dict[str, Any]:
+    """Seconds to compile SQLite, and to get it from the cache with an engine that never saw it."""
+    wasm = foreign().catalogue.SQLITE.read()
+    times: dict[str, list[float]] = {"compiled": [], "from the cache": []}
+    hits = 0
+    for _ in range(min(rounds, 3)):  # it takes a second and more
+        with tempfile.TemporaryDirectory() as folder:
+            for taken in times.values():
+                with Engine() as engine:
+                    cache = CompiledCache(folder, log=logging.getLogger(__name__))
+                    begin = time.perf_counter()
+                    module = cache.module(wasm, engine)
+                    taken.append(time.perf_counter() - begin)
+                    module.close()
+                hits += cache.statistics().hits
+    return {"wasm bytes": len(wasm), "hits": hits, **{name: statistics.median(each) for name, each in times.items()}}
+
+
+def print_cache(row: dict[str, Any]) -> None:
+    compiled, loaded = row["compiled"], row["from the cache"]
+    print(f"SQLite, {row['wasm bytes']:,} bytes; compiled and kept {compiled * 1e3:,.1f} ms")
+    print(f"from the cache, verified {loaded * 1e3:.1f} ms: 1/{compiled / loaded:.0f}; goal: at most 1/50")
+
+
+def foreign() -> Any:
+    """The modules that nobody here wrote, which the tests of the plugin fetch."""
+    sys.path.insert(0, str(Path(__file__).parents[1] / "plugins" / "wasm" / "tests"))
+    found = importlib.import_module("foreign")
+    for name in ("catalogue", "drivers", "packages"):
+        importlib.import_module(f"foreign.{name}")
+    found.packages.fetch([module.package for module in found.catalogue.ALL], lambda text: print(text, file=sys.stderr))
+    return found
+
+
 # ---------------------------------------------------------------------------------------------------------- common
 
 
@@ -167,12 +424,32 @@ def medians(ways: dict[str, Callable[[], float]], rounds: int, number: int) -> d
     return {name: statistics.median(each) for name, each in times.items()}
 
 
+def timed(once: Callable[[], object]) -> Callable[[], float]:
+    """The same, saying how long it took."""
+
+    def run() -> float:
+        begin = time.perf_counter()
+        once()
+        return time.perf_counter() - begin
+
+    return run
+
+
+def ratio(ours: float, other: float) -> str:
+    return f"1/{other / ours:.1f}"
+
+
 def microseconds(seconds: float | None) -> str:
     return "-" if seconds is None else f"{seconds * 1e6:.1f} us"
 
 
 PARTS: dict[str, tuple[Callable[[int], dict[str, Any]], Callable[[dict[str, Any]], None]]] = {
     "reset": (measure_reset, print_reset),
+    "call": (measure_call, print_call),
+    "numeric": (measure_numeric, print_numeric),
+    "modules": (measure_modules, print_modules),
+    "deadline": (measure_deadline, print_deadline),
+    "cache": (measure_cache, print_cache),
 }
 
 
