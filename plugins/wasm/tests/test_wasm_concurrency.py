@@ -321,7 +321,7 @@ class Host(Machine):
 
 @pytest.mark.parametrize("cores", [2, 4, 16])
 def test_plain_rule_throttles_itself(cores: int) -> None:
-    """Its own work is the load: it goes down, of two cores to one, and what is left is never below the low mark."""
+    """Its own work is the load: it goes down (from two cores to one), and what is left is never below the low mark."""
     host = Host(cores=cores, clients=3 * cores, is_external=False, limit=cores)
     control = host.control(cores)
     assert cores / 2 <= host.settle(control) < 0.8 * cores
