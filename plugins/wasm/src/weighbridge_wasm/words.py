@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 _SIZES: Final = ("B", "KiB", "MiB", "GiB", "TiB")
-_TIMES: Final = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
+_TIMES: Final = ((1e-9, "ns"), (1e-6, "µs"), (1e-3, "ms"), (1.0, "s"))
 
 
 def in_bytes(nbytes: int | None) -> str:
@@ -20,12 +20,11 @@ def in_bytes(nbytes: int | None) -> str:
 
 def in_time(seconds: float) -> str:
     """A time with three digits that count, such as ``12.3 µs``."""
-    if seconds >= 999.5:
-        return f"{seconds:.0f} s"
     for unit, name in _TIMES:
-        if seconds >= 0.9995 * unit:  # what three digits round up to the next unit
-            return f"{seconds / unit:.3g} {name}"
-    return f"{seconds / 1e-9:.3g} ns"
+        text = f"{seconds / unit:.3g}"
+        if "e+" not in text:  # from 999.5 on three digits do not do
+            return f"{text} {name}"
+    return f"{seconds:.0f} s"
 
 
 def counted(number: int, noun: str) -> str:
