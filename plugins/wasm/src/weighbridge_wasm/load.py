@@ -92,11 +92,11 @@ class SystemLoad:
             self._last = self._last or now
             return None
         busy, total = difference(self._last.times, now.times)
-        if total <= 0:
+        seconds = total / self._cores.processors
+        if seconds <= 0:
             return None
         before, self._last = self._last, now
         own = max(now.own_seconds - before.own_seconds, 0.0)
-        seconds = total / self._cores.processors
         spare = self._cores.processors - max(busy - own, 0.0) / seconds
         for quota, earlier, later in zip(self._cores.quotas, before.used, now.used, strict=True):
             if earlier is not None and later is not None:
