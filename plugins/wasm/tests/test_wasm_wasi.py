@@ -818,6 +818,19 @@ def test_grants_are_said_in_words() -> None:
     )
 
 
+def test_only_files_to_write_to_are_in_the_way_of_a_reset(make: Any, tmp_path: Path) -> None:
+    """A new context empties them, and everything else is as it was at the beginning."""
+    path = tmp_path / "out"
+    guest = make(stdout=str(path), stderr="inherit", stdin=os.devnull, folders=[Folder(guest="/", host=str(tmp_path))])
+    guest.written(b"filled")
+    assert path.read_bytes() == b"filled"
+    guest.grants.configure(guest.store)
+    assert path.read_bytes() == b""
+    assert guest.grants.obstacles() == ("stdout is a file, which each use begins anew",)
+    assert len(WasiGrants(stdout=str(path), stderr=str(path)).obstacles()) == 2
+    assert attrs.evolve(guest.grants, stdout=None).obstacles() == WasiGrants(stdout="inherit").obstacles() == ()
+
+
 def test_a_relative_folder_is_that_of_the_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A change of the working folder does not change what was granted."""
     monkeypatch.chdir(tmp_path)

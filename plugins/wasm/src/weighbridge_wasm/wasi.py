@@ -222,6 +222,15 @@ class WasiGrants:
         lines += [name for name in ("clock", "random") if getattr(self, name)]
         return (*lines, *(f"{name}: {getattr(self, name)}" for name in _STREAMS if getattr(self, name)))
 
+    def obstacles(self) -> tuple[str, ...]:
+        """Why an instance with these grants cannot be reset in place, in words.
+
+        Only files to write to are in the way: a reset gives the store a new context, and that would empty them, right
+        after the use that filled them.
+        """
+        files = [name for name in ("stdout", "stderr") if getattr(self, name) not in (None, INHERIT)]
+        return tuple(f"{name} is a file, which each use begins anew" for name in files)
+
     # --- linking ------------------------------------------------------------------------------------------------------
 
     def define(self, linker: wasmtime.Linker) -> None:
