@@ -87,7 +87,7 @@ def test_unsigned_numbers_that_are_too_long_too_wide_or_cut_are_refused(data: by
 )
 def test_signed_numbers_that_are_too_long_too_wide_or_cut_are_refused(data: bytes, bits: int) -> None:
     """More bytes than the bits take, unused bits that are no sign, and the end of the data are errors."""
-    with pytest.raises(ValueError, match="number|fit"):
+    with pytest.raises(ValueError, match=r"number|fit"):
         decode_signed(data, 0, len(data), bits)
 
 

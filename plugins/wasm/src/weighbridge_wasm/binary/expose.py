@@ -46,10 +46,11 @@ def expose(wasm: bytes) -> Exposed:
 
 def _own_state(found: Outline) -> dict[int, bytes]:
     """New contents of the sections of imports, tables and memories."""
-    owned = found.ownable_imports()
+    kinds = found.ownable_kinds()
+    owned = [each for each in found.imports if each.kind in kinds]
     if not owned:
         return {}
-    kept = [found.wasm[each.start : each.end] for each in found.imports if each not in owned]
+    kept = [found.wasm[each.start : each.end] for each in found.imports if each.kind not in kinds]
     contents = {sections.IMPORT: encode_unsigned(len(kept)) + b"".join(kept) if kept else b""}
     for kind, number in _OWN_SECTIONS.items():
         types = [found.wasm[each.type_start : each.end] for each in owned if each.kind == kind]

@@ -118,7 +118,7 @@ def read(wasm: bytes) -> ModuleFacts:
 def describe(found: Outline) -> ModuleFacts:
     """The facts about a module that was read."""
     names = export_names(found)
-    owned = found.ownable_imports()
+    owned = found.ownable_kinds()
     return ModuleFacts(
         function_imports=_function_imports(found),
         global_imports=tuple(
@@ -129,7 +129,7 @@ def describe(found: Outline) -> ModuleFacts:
         other_imports=tuple(
             OtherImport(each.module, each.name, each.kind)
             for each in found.imports
-            if each.kind in ("table", "tag") and each not in owned
+            if each.kind in ("table", "tag") and each.kind not in owned
         ),
         function_exports={
             name: found.functions[export.index] for name, export in found.exports.items() if export.kind == "function"

@@ -70,14 +70,14 @@ class Outline:
         }
         return counts[kind]
 
-    def ownable_imports(self) -> list[Import]:
-        """Memories and tables that the module could have as its own instead of importing them, numbers unchanged.
+    def ownable_kinds(self) -> frozenset[str]:
+        """Kinds of imports that the module could have as its own, so that nobody has to provide them.
 
-        Tables only if all of them can be empty at first, or one that stays imported would come before the others.
+        Memories; and tables, if all of them can be empty at first: one that stays imported would have to come before
+        those that do not, and all numbers have to stay.
         """
         tables = [each.type for each in self.imports if isinstance(each.type, TableType)]
-        kinds = ("memory", "table") if all(each.is_nullable for each in tables) else ("memory",)
-        return [each for each in self.imports if each.kind in kinds]
+        return frozenset({"memory", "table"} if all(each.is_nullable for each in tables) else {"memory"})
 
 
 def outline(wasm: bytes) -> Outline:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final, NoReturn
 
 from weighbridge_hookspecs import InvalidModule
@@ -69,19 +70,15 @@ class Reader:
         if self.position < self.end and self.data[self.position] < 0x80:
             self.position += 1
             return self.data[self.position - 1]
-        return self._unsigned(32, wanted)
+        return self._decode(decode_unsigned, 32, wanted)
 
     def u64(self, wanted: str = "a number") -> int:
         """An unsigned number of up to 64 bits."""
-        return self._unsigned(64, wanted)
+        return self._decode(decode_unsigned, 64, wanted)
 
     def signed(self, bits: int, wanted: str = "a number") -> int:
         """A number with its sign, of up to so many bits."""
-        try:
-            value, self.position = decode_signed(self.data, self.position, self.end, bits)
-        except ValueError as error:
-            self.fail(wanted, had=str(error))
-        return value
+        return self._decode(decode_signed, bits, wanted)
 
     def u32s(self, count: int, wanted: str = "a number") -> list[int]:
         """So many unsigned numbers of up to 32 bits."""
@@ -106,16 +103,20 @@ class Reader:
         try:
             return self.data[start : self.position].decode()
         except UnicodeDecodeError:
-            self.fail(f"{wanted} in UTF-8", at=start)
+            pass
+        self.fail(f"{wanted} in UTF-8", at=start)
 
     def finish(self, what: str) -> None:
         """Check that nothing is left."""
         if self.position != self.end:
             self.fail(f"the end of {what}", had=f"{self.left} bytes more")
 
-    def _unsigned(self, bits: int, wanted: str) -> int:
+    def _decode(self, decode: Callable[[bytes, int, int, int], tuple[int, int]], bits: int, wanted: str) -> int:
         try:
-            value, self.position = decode_unsigned(self.data, self.position, self.end, bits)
+            value, self.position = decode(self.data, self.position, self.end, bits)
         except ValueError as error:
-            self.fail(wanted, had=str(error))
-        return value
+            had = str(error)
+        else:
+            return value
+        # out here, or the error would keep the other one as its context, and with it this frame
+        self.fail(wanted, had=had)

@@ -57,7 +57,7 @@ def read_data(reader: Reader, known: Sequence[int | None]) -> list[DataSegment]:
 
 
 def _read_data_segment(reader: Reader, known: Sequence[int | None], whole: memoryview) -> DataSegment:
-    form = reader.index(_DATA_FORMS, "form of data segment")
+    form = reader.index(_DATA_FORMS, "data segment form")
     is_passive = form == _PASSIVE
     memory = reader.u32("the number of a memory") if form == _EXPLICIT else 0
     offset = None if is_passive else read_constant(reader, known)
@@ -71,7 +71,7 @@ def read_elements(reader: Reader, known: Sequence[int | None]) -> list[ElementSe
 
 
 def _read_element_segment(reader: Reader, known: Sequence[int | None]) -> ElementSegment:
-    form = reader.index(_ELEMENT_FORMS, "form of element segment")
+    form = reader.index(_ELEMENT_FORMS, "element segment form")
     # of the forms that are not active, the one with an explicit index only declares its references
     is_active = not form & _PASSIVE
     table = reader.u32("the number of a table") if is_active and form & _EXPLICIT else 0
