@@ -256,8 +256,10 @@ class _Part:
             end = start + length * _RUN.size
             if end > len(body):
                 raise ValueError(f"{length} runs in {len(body)} bytes")
-            content = _content(body[end:], nbytes, is_compressed=bool(flags & _COMPRESSED))
-            runs = _read_runs(body[start:end], content)
+            table = body[start:end]
+            if nbytes != _content_bytes(table) or not 0 <= nbytes <= pages * PAGE_BYTES <= MOST_PAGES * PAGE_BYTES:
+                raise ValueError(f"{nbytes} bytes of content in {pages} pages")
+            runs = _read_runs(table, _content(body[end:], nbytes, is_compressed=bool(flags & _COMPRESSED)))
         except (ValueError, IndexError, struct.error, zlib.error, StateRefused) as error:
             raise damaged(where, "tables and content that fit each other", str(error)) from None
         return cls(sha256, pages, index, bool(flags & _LAST), values, runs)
@@ -290,18 +292,21 @@ def _content(stored: memoryview, nbytes: int, *, is_compressed: bool) -> memoryv
     return content
 
 
+def _content_bytes(table: memoryview) -> int:
+    pages: int = sum(count for _, count, kind in _RUN.iter_unpack(table) if kind)
+    return pages * SYSTEM_PAGE_BYTES
+
+
 def _read_runs(table: memoryview, content: memoryview) -> tuple[Run, ...]:
     runs = []
     start = 0
     for first, count, kind in _RUN.iter_unpack(table):
-        nbytes = count * SYSTEM_PAGE_BYTES
         if kind not in (0, 1):
             raise ValueError(f"a run of the kind {kind}")
+        nbytes = count * SYSTEM_PAGE_BYTES
         end = start + nbytes if kind else start
         runs.append(Run(first * SYSTEM_PAGE_BYTES, nbytes, content[start:end] if kind else None))
         start = end
-    if start != len(content):
-        raise ValueError(f"runs of {start} bytes with {len(content)} bytes of content")
     return tuple(runs)
 
 
