@@ -34,9 +34,13 @@ from typing import Any
 import wasmtime
 from weighbridge_hookspecs import DeadlineExceeded
 
+from weighbridge.leases.gate import ConcurrencyGate
 from weighbridge_wasm.compiled import CompiledCache
+from weighbridge_wasm.concurrency import ConcurrencyControl
+from weighbridge_wasm.cores import Cores, find_cores
 from weighbridge_wasm.engine import Engine
 from weighbridge_wasm.instance import Instance
+from weighbridge_wasm.load import open_load
 from weighbridge_wasm.pool import WarmPool
 from weighbridge_wasm.program import Program
 from weighbridge_wasm.reset import Baseline, Resetter, open_resetter
@@ -373,6 +377,89 @@ def print_deadline(row: dict[str, Any]) -> None:
     print(f"calls of the other thread meanwhile: {row['right']:,} right, {row['wrong']} wrong")
 
 
+# ------------------------------------------------------------------------------------------------------- throughput
+
+CLIENTS = 6
+SLICE_SECONDS = 1.0
+INTERVAL_SECONDS = 0.25
+
+
+def measure_throughput(rounds: int) -> dict[str, Any]:
+    """Calls a second of six clients whose calls compute for some 5 ms, under each limit; medians over the rounds."""
+    cores = find_cores()
+    limits: dict[str, list[float]] = {f"static {count}": [] for count in range(1, 2 * cores.count + 1)}
+    limits |= {"external": [], "system": []}
+    with ExitStack() as stack:
+        engine = stack.enter_context(Engine())
+        program = stack.enter_context(Program(engine, guest(16)))
+        clients = [stack.enter_context(program.instantiate()) for _ in range(CLIENTS)]
+        times = work_of(0.005, clients[0])
+        gates = {name: Crowd(name, cores, clients, times, stack) for name in limits}
+        for round_ in range(rounds + 1):  # the first one warms up, and lets the limits find their place
+            for name, crowd in gates.items():
+                done = crowd.work(SLICE_SECONDS if round_ else 8 * INTERVAL_SECONDS)
+                if round_:
+                    limits[name].append(done)
+        found = {name: gates[name].limit for name in ("external", "system")}
+    return {"limits": found, **{name: statistics.median(each) for name, each in limits.items()}}
+
+
+class Crowd:
+    """Six clients at a gate whose limit is fixed, or follows a load."""
+
+    def __init__(self, name: str, cores: Cores, clients: list[Instance], times: int, stack: ExitStack) -> None:
+        self._gate = ConcurrencyGate(int(name.split()[1]) if name.startswith("static") else cores.count)
+        self._clients, self._times = clients, times
+        self._control: ConcurrencyControl | None = None
+        if not name.startswith("static"):
+            load = open_load("external" if name == "external" else "system", cores)
+            stack.callback(load.close)
+            self._control = ConcurrencyControl(cores, load, self._gate.resize, interval_seconds=INTERVAL_SECONDS)
+
+    @property
+    def limit(self) -> int:
+        return self._gate.statistics().limit
+
+    def work(self, seconds: float) -> float:
+        """Calls a second."""
+        stop = threading.Event()
+        begin = time.perf_counter()
+        with ThreadPoolExecutor(CLIENTS) as threads:
+            counts = [threads.submit(self._client, instance, stop) for instance in self._clients]
+            while time.perf_counter() - begin < seconds:
+                time.sleep(INTERVAL_SECONDS)
+                if self._control is not None:
+                    self._control.tick()
+            stop.set()
+            done = sum(count.result() for count in counts)
+        return done / (time.perf_counter() - begin)
+
+    def _client(self, instance: Instance, stop: threading.Event) -> int:
+        done = 0
+        while not stop.is_set():
+            with self._gate.enter(timeout_seconds=60.0):
+                instance.call("work", (self._times,))
+            done += 1
+        return done
+
+
+def work_of(seconds: float, instance: Instance) -> int:
+    """How often the loop has to be gone through to take that long."""
+    best = min(timed(lambda: instance.call("work", (1_000_000,)))() for _ in range(9))
+    return int(1_000_000 * seconds / best)
+
+
+def print_throughput(row: dict[str, Any]) -> None:
+    static = {name: figure for name, figure in row.items() if name.startswith("static")}
+    best = max(static.values())
+    print(f"{CLIENTS} clients, calls of some 5 ms")
+    for name, figure in row.items():
+        if name != "limits":
+            at = f"  limit {row['limits'][name]}" if name in row["limits"] else ""
+            print(f"{name:<10}{figure:>8.0f} a second{figure / best:>8.0%} of the best static limit{at}")
+    print("goal: external at least 90 %")
+
+
 # ----------------------------------------------------------------------------------------------------------- cache
 
 
@@ -449,6 +536,7 @@ PARTS: dict[str, tuple[Callable[[int], dict[str, Any]], Callable[[dict[str, Any]
     "numeric": (measure_numeric, print_numeric),
     "modules": (measure_modules, print_modules),
     "deadline": (measure_deadline, print_deadline),
+    "throughput": (measure_throughput, print_throughput),
     "cache": (measure_cache, print_cache),
 }
 
