@@ -122,10 +122,39 @@ def test_noise_is_refused_or_read(noise: bytes, engine: wasmtime.Engine) -> None
 
 
 def check_against_engine(binary: bytes, engine: wasmtime.Engine) -> None:
+    """What it accepts is read and understood, in each function, and is accepted once it is rewritten."""
     found = outcome(binary)
-    if is_accepted(engine, binary):
-        assert isinstance(found, Exposed), found
-        wasmtime.Module.validate(engine, found.wasm)
+    if not is_accepted(engine, binary):
+        return
+    assert isinstance(found, Exposed), found
+    assert not [each for each in found.facts.obstacles if "cannot be examined" in each]
+    assert is_accepted(engine, found.wasm)
+
+
+@given(data=st.data())
+def test_a_module_that_was_damaged_is_described_as_the_engine_sees_it(
+    rich: bytes, engine: wasmtime.Engine, data: st.DataObject
+) -> None:
+    """Where damage makes another module of it, its facts are those of the other module."""
+    position = data.draw(st.integers(len(HEADER), len(rich) - 1))
+    binary = rich[:position] + bytes([data.draw(st.integers(0, 255))]) + rich[position + 1 :]
+    if not is_accepted(engine, binary):
+        return
+    facts = expose(binary).facts
+    module = wasmtime.Module(engine, expose(binary).wasm)
+    imports = [each for each in module.imports if isinstance(each.type, wasmtime.FuncType)]
+    assert [(each.module, each.name) for each in facts.function_imports] == [(i.module, i.name) for i in imports]
+    types = {each.name: each.type for each in module.exports}
+    for memory in facts.memories:
+        limits = types[memory.export].limits  # type: ignore[union-attr]
+        assert (memory.minimum_pages, memory.maximum_pages) == (limits.min, limits.max)
+    for table in facts.tables:
+        limits = types[table.export].limits  # type: ignore[union-attr]
+        assert (table.minimum, table.maximum) == (limits.min, limits.max)
+    for each in facts.globals:
+        assert each.export is None or types[each.export].mutable == each.is_mutable  # type: ignore[union-attr]
+    functions = {name for name, type_ in types.items() if isinstance(type_, wasmtime.FuncType)}
+    assert functions == set(facts.function_exports)
 
 
 @pytest.mark.parametrize(
