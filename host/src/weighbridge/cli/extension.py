@@ -79,6 +79,7 @@ def _run(name: str, ceiling: str | None, store: Path | None, config: Path | None
     settings = read_config(config)
     host = Host(
         settings.ceiling if ceiling is None else ceiling,
+        meter="process",  # nobody looks at the account, and tracing makes a load several times slower
         settings=settings.plugins,
         disabled=settings.disabled,
         store=settings.store if store is None else store,

@@ -1,0 +1,187 @@
+"""Where a use gets its instance: from the warm pool, or the one that keeps its module's state."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import suppress
+from typing import Final, Protocol
+
+from weighbridge_hookspecs import Gate, Saturated, StateRefused
+
+from .instance import Instance
+from .module import Module
+from .pool import WarmPool
+from .reset import Resetter
+from .state import GlobalValue, Kept, Snapshot, StateSlots, capture, memory_at
+
+
+class Supply(Protocol):
+    """Lends one instance at a time to each use."""
+
+    @property
+    def door(self) -> Gate | None:
+        """What a use has to enter first, where instances are not for everybody at once."""
+
+    def lend(self) -> Instance:
+        """An instance for one use; it ends with `take_back`."""
+
+    def take_back(self, instance: Instance) -> None:
+        """The use has ended, whichever way."""
+
+    def resize(self) -> None:
+        """The module's configuration has changed."""
+
+    def release(self) -> None:
+        """Let go of everything."""
+
+
+class WarmSupply:
+    """Pristine instances: the next use sees nothing of the last one."""
+
+    door: Final = None
+
+    def __init__(self, module: Module, pool: WarmPool[Instance]) -> None:
+        self._module: Final = module
+        self._pool: Final = pool
+        self.resize()
+
+    def lend(self) -> Instance:
+        """A warm one, or a fresh one."""
+        instance = self._pool.acquire(self._module.module_id)
+        if instance is None:
+            return self._pool.adopt(self._module.module_id, self._module.make())
+        return self._module.fitted(instance)
+
+    def take_back(self, instance: Instance) -> None:
+        """Reset it and keep it, or close it where that would not be sound."""
+        if instance.is_spoiled:
+            self._pool.drop(instance, "spoiled")
+        elif self._module.obstacles:
+            self._pool.drop(instance)
+        else:
+            self._pool.release(instance)
+
+    def resize(self) -> None:
+        """Keep as many as the configuration says now."""
+        self._pool.resize_module(self._module.module_id, self._module.config.max_idle)
+
+    def release(self) -> None:
+        """Close them; those in use when they come back."""
+        self._pool.discard(self._module.module_id)
+
+
+class StateSupply:
+    """The one instance of a module that keeps its state, and what is kept of it in the store.
+
+    Who has entered the door has it alone. If it traps or is interrupted it is closed, and the next use finds what was
+    suspended last.
+    """
+
+    def __init__(self, module: Module, slots: StateSlots, door: Gate, resetter: Resetter, log: logging.Logger) -> None:
+        self.door: Final = door
+        self._module: Final = module
+        self._slots: Final = slots
+        self._resetter: Final = resetter
+        self._log: Final = log
+        self._instance: Instance | None = None
+        self.kept: Kept | None = slots.describe(module.module_id)
+        """What is in the store of it."""
+
+    @property
+    def is_live(self) -> bool:
+        """Whether there is an instance now."""
+        return self._instance is not None
+
+    def lend(self) -> Instance:
+        """The instance, with what it knew when it was last used."""
+        if self._instance is None:
+            self._instance = self._resumed()
+        return self._module.fitted(self._instance)
+
+    def take_back(self, instance: Instance) -> None:
+        """It stays as it is."""
+        if instance.is_spoiled:
+            self._drop()
+
+    def resident_bytes(self) -> int:
+        """What the instance occupies; 0 if there is none."""
+        instance = self._instance
+        return 0 if instance is None else instance.resident_bytes()
+
+    def suspend(self) -> int:
+        """Write the state to the store and close the instance; the bytes that it occupied. Enter the door before.
+
+        :raises StorageFailed, StorageDamaged, StateRefused, CeilingExceeded: as :meth:`StateSlots.save` does. The
+            instance goes on then.
+        """
+        instance = self._instance
+        if instance is None:
+            return 0
+        nbytes = instance.resident_bytes()
+        self.kept = self._slots.save(self._module.module_id, self._snapshot(instance))
+        self._drop()
+        return nbytes
+
+    def suspend_if_idle(self) -> int:
+        """The same if nobody uses it; what goes wrong is logged."""
+        with suppress(Saturated), self.door.enter(timeout_seconds=0):
+            try:
+                return self.suspend()
+            except Exception as error:
+                self._log.error("the state of the module %r could not be suspended: %s", self._module.module_id, error)
+        return 0
+
+    def resize(self) -> None:
+        """There is one instance, whatever the configuration says; it has its limits from its next use on."""
+
+    def release(self) -> None:
+        """Close the instance and the door. What is in the store stays."""
+        self.door.release()
+        self._drop()
+
+    def _drop(self) -> None:
+        instance, self._instance = self._instance, None
+        if instance is not None:
+            instance.close()
+
+    def _resumed(self) -> Instance:
+        """A fresh instance, and what was kept of the last one put into it."""
+        snapshot = self._slots.load(self._module.module_id, self._module.sha256)
+        instance = self._module.make()
+        try:
+            if snapshot is not None:
+                self._restore(instance, snapshot)
+        except BaseException:
+            instance.close()
+            raise
+        return instance
+
+    def _restore(self, instance: Instance, snapshot: Snapshot) -> None:
+        missing = snapshot.memory_bytes - instance.memory_bytes
+        if missing > 0 and not instance.grow(missing // (snapshot.memory_bytes // snapshot.pages)):
+            raise StateRefused(
+                f"the state of the module {self._module.module_id!r} does not fit",
+                step="resume",
+                wanted=f"{snapshot.pages} pages",
+                had=f"max_pages = {self._module.config.max_pages}",
+                advice="Allow it more pages",
+            )
+        snapshot.restore(instance.write)
+        instance.set_globals([one.bits for one in snapshot.globals])
+
+    def _snapshot(self, instance: Instance) -> Snapshot:
+        """Views of its memory, good until it is used again."""
+        facts, nbytes = self._module.program.facts, instance.memory_bytes
+        initial = None
+        if facts.describes_memory:
+            segments = (one for one in facts.segments if one.offset is not None)
+            initial = [(one.offset, one.offset + len(one.content)) for one in segments if one.offset is not None]
+        address = instance.memory_address
+        dirty = self._resetter.dirty_runs(address, nbytes) if nbytes else []
+        kinds = [one.type for one in facts.globals if one.is_mutable]
+        return Snapshot(
+            module_sha256=self._module.sha256,
+            pages=nbytes // facts.memories[0].page_bytes if nbytes else 0,
+            runs=capture(memory_at(address, nbytes), dirty, initial=initial) if nbytes else (),
+            globals=tuple(map(GlobalValue, kinds, instance.globals())),
+        )
