@@ -91,6 +91,12 @@ def test_references_have_the_words_of_the_text_format() -> None:
     )
 
 
+def test_types_of_continuations_are_passed_over() -> None:
+    """They have numbers, too, and no function has one of them."""
+    found = read(wasm('(type $f (func)) (type (cont $f)) (type $g (func (param i32))) (func (export "g") (type $g))'))
+    assert found.function_exports == {"g": FunctionType(("i32",), ())}
+
+
 def test_memories_have_their_limits() -> None:
     """What the module imports comes before what is its own; each has a name under which it can be reached."""
     found = facts('(import "env" "memory" (memory 2 5)) (memory (export "own") 3) (memory i64 1 70000)')
@@ -383,6 +389,7 @@ def test_the_section_that_is_for_us_is_read() -> None:
         (wasm("") + b"\x01\x02\x01\x55", 11, "a type of functions", "bytes 55"),
         (wasm("") + b"\x03\x02\x01\x00", 12, "a type of functions", "0"),
         (wasm("") + b"\x05\x03\x01\x10\x01", 11, "limits", "bytes 10"),
+        (wasm("") + b"\x05\x04\x01\x08\x01\x11", 13, "pages of at most 65536 bytes", "bytes 11"),
         (wasm("") + b"\x06\x04\x01\x7f\x02\x0b", 12, "mutable", "bytes 02"),
         (wasm("") + b"\x06\x04\x01\x7f\x00\x01", 13, "a constant expression", "bytes 01"),
         (wasm("") + b"\x06\x05\x01\x7f\x00\x6a\x0b", 13, "two values", "bytes 6a"),

@@ -7,10 +7,12 @@ import wasmtime
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from weighbridge_wasm.binary.instructions import CHANGES, NotUnderstood, changes, sieve
+from weighbridge_wasm.binary.instructions import NotUnderstood, changes
 from weighbridge_wasm.binary.leb import encode_unsigned
+from weighbridge_wasm.binary.opcodes import CHANGES
 from weighbridge_wasm.binary.reader import Reader
 from weighbridge_wasm.binary.sections import CODE, split
+from weighbridge_wasm.binary.sieve import sieve
 
 ORDINARY = """
 unreachable; nop; block end; loop (result i32) end; if (param i32) (result i64 f32) else end; block (result v128) end

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from typing import Final
 
 from . import sections
-from .instructions import NotUnderstood, changes, sieve
+from .instructions import NotUnderstood, changes
 from .outline import Outline
 from .reader import Reader
+from .sieve import sieve
 
 _RESETTABLE: Final = frozenset({"i32", "i64", "f32", "f64"})
 

@@ -87,10 +87,7 @@ def outline(wasm: bytes) -> Outline:
     """
     found = Outline(wasm, split(wasm))
     for section in found.sections:
-        read = _READERS.get(section.number)
-        if read is not None:
-            reader = Reader(wasm, section.start, section.end)
-            read(reader, found)
+        _READERS[section.number](Reader(wasm, section.start, section.end), found)
     _check_counts(found)
     return found
 
