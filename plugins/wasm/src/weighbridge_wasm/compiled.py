@@ -298,20 +298,31 @@ def _verified(path: Path, compiler: Compiler[M]) -> M:
     if path.is_symlink():
         raise _Refused("it is a symbolic link")
     descriptor = os.open(path, os.O_RDONLY | _NO_FOLLOW | _BINARY)
-    with open(descriptor, "rb", buffering=0) as file:
+    try:
         if problem := _foreign(os.fstat(descriptor), stat.S_ISREG, "file"):
             raise _Refused(problem)
-        if path.name != _name(path.name.partition("-")[0], hashlib.file_digest(file, "sha256").hexdigest()):
+        if path.name != _name(path.name.partition("-")[0], _checksum(descriptor)):
             raise _Refused("its content is not what was written")
-        try:
-            return compiler.deserialize_file(_same_file(descriptor, path))
-        except Exception as error:  # made for another CPU, as in a home folder that machines share
-            raise _Refused(f"{type(error).__name__}: {error}") from None
+        return _deserialized(_same_file(descriptor, path), compiler)
+    finally:
+        os.close(descriptor)
+
+
+def _checksum(descriptor: int) -> str:
+    with open(descriptor, "rb", buffering=0, closefd=False) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _deserialized(path: str, compiler: Compiler[M]) -> M:
+    try:
+        return compiler.deserialize_file(path)
+    except Exception as error:  # made for another CPU, as in a home folder that machines share
+        raise _Refused(f"{type(error).__name__}: {error}") from None
 
 
 def cache_key(wasm: bytes, fingerprint: str) -> str:
     """What a compiled module is found by: the SHA-256 of the module and of all else that its code depends on."""
-    setting = f"{_LAYOUT}\n{fingerprint}\n{len(wasm)}\n".encode()
+    setting = f"{_LAYOUT}\n{len(wasm)}\n{len(fingerprint)}\n{fingerprint}".encode()
     digest = hashlib.sha256(setting)
     digest.update(wasm)
     return digest.hexdigest()
