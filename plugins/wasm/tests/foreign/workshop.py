@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
@@ -49,15 +49,18 @@ class Workshop:
 
 
 @contextmanager
-def workshop(folder: Path, code: Callable[[Module], bytes], *, private: bool = True) -> Iterator[Workshop]:
+def workshop(
+    folder: Path, code: Callable[[Module], bytes], *, private: bool = True, without: Collection[str] = ()
+) -> Iterator[Workshop]:
     """Open one; everything is closed when the context ends.
 
     :param folder: where compiled modules are kept.
     :param code: gives the bytes of a module.
     :param private: whether the private names of wasmtime-py are used.
+    :param without: ways to reset that are switched off, by name.
     """
     with ExitStack() as stack:
         engine = stack.enter_context(Engine(private=private))
-        resetter = stack.enter_context(open_resetter())
+        resetter = stack.enter_context(open_resetter(without))
         programs = stack.enter_context(ExitStack())
         yield Workshop(engine, resetter, CompiledCache(folder, log=logging.getLogger(__name__)), code, programs)
