@@ -274,6 +274,7 @@ def test_range_goes_back_to_that_of_the_cores() -> None:
     assert control.set_bounds(floor=6, ceiling=6) == 6
     assert machine.run(control, 1.0, 1.0) == [6, 6]
     assert control.set_bounds() == 6
+    assert machine.told == [6]
     assert machine.run(control, 1.0) == [5]
 
 

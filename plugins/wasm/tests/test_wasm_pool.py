@@ -54,6 +54,13 @@ class Fake:
         return self.users
 
 
+class NeverReset(Fake):
+    """An instance that nobody should take the trouble to reset."""
+
+    def reset(self) -> bool:
+        raise AssertionError("a reset nobody asked for")
+
+
 class Clock:
     def __init__(self) -> None:
         self.now = 0.0
@@ -111,7 +118,8 @@ def test_module_never_gets_the_instance_of_another() -> None:
     assert pool.acquire("bee") is None
     assert pool.acquire("ant") is item
     assert pool.acquire("ant") is None
-    assert pool.statistics().missed == 2
+    found = pool.statistics()
+    assert (found.made, found.reused, found.missed, found.returned) == (1, 1, 2, 1)
 
 
 def test_instance_that_cannot_be_reset_is_closed() -> None:
@@ -143,10 +151,6 @@ def test_reset_that_raises_closes_its_instance_and_is_told() -> None:
 def test_spoiled_instance_is_closed_without_a_reset() -> None:
     """What trapped is not made pristine: it is gone."""
 
-    class NeverReset(Fake):
-        def reset(self) -> bool:
-            raise AssertionError("a reset nobody asked for")
-
     pool: WarmPool[Fake] = WarmPool()
     trapped, unwanted = (pool.adopt("ant", NeverReset()) for _ in range(2))
     pool.drop(trapped, "spoiled")
@@ -174,7 +178,7 @@ def test_instance_of_a_discarded_module_never_comes_back_under_its_name() -> Non
     """A name that is registered anew may stand for other code."""
     pool: WarmPool[Fake] = WarmPool()
     (idle,) = fill(pool, "ant", 1)
-    old = pool.adopt("ant", Fake())
+    old = pool.adopt("ant", NeverReset())
     assert pool.discard("ant") == 1
     new = pool.adopt("ant", Fake())
     assert not pool.release(old)
@@ -258,6 +262,16 @@ def test_too_many_in_all_cost_the_module_used_least_recently() -> None:
     assert closed(pool) == {"evicted": 2}
 
 
+def test_module_that_is_used_stays_longer() -> None:
+    """A use counts when it begins and when it ends, also where more of the module is idle."""
+    pool: WarmPool[Fake] = WarmPool()
+    ants, bees = fill(pool, "ant", 1, 1), fill(pool, "bee", 1, 1)
+    use(pool, "ant")
+    pool.resize(max_items=3)
+    assert [item.closed for item in ants + bees] == [0, 0, 1, 0]
+    assert list(pool.statistics().modules) == ["bee", "ant"]
+
+
 def test_too_many_bytes_cost_the_module_used_least_recently() -> None:
     """As many instances go as it takes."""
     pool: WarmPool[Fake] = WarmPool(max_bytes=300)
@@ -282,7 +296,8 @@ def test_pool_without_places_closes_everything() -> None:
     """Then every call has a fresh instance."""
     pools: list[WarmPool[Fake]] = [WarmPool(max_items=0), WarmPool(max_per_module=0)]
     for pool in pools:
-        (item,) = fill(pool, "ant", 1)
+        item = pool.adopt("ant", Fake(1))
+        assert not pool.release(item)
         assert item.closed == 1
         assert pool.acquire("ant") is None
 
@@ -545,6 +560,27 @@ def test_idle_instance_is_not_lent_while_it_is_measured() -> None:
     check_sums(pool.statistics())
 
 
+def test_instance_that_is_lent_before_its_turn_is_not_measured() -> None:
+    """It will be when it comes back, or next time."""
+    pool: WarmPool[Fake] = WarmPool(clock=Clock())
+    first, second = Meeting(lambda: None), Fake()
+    for _ in range(2):
+        for item in (first, second):
+            if pool.acquire("ant") is None:
+                pool.adopt("ant", item)
+        pool.release(first)
+        pool.release(second)
+    lent: list[Fake | None] = []
+    first.visit = lambda: lent.append(pool.acquire("ant"))
+    pool.decay()
+    assert lent == [second]
+    assert (first.measured, second.measured) == (2, 1)
+    first.visit = lambda: None
+    pool.release(second)
+    pool.decay()
+    assert second.measured == 2
+
+
 def test_new_module_of_the_same_name_is_kept_while_the_old_one_is_measured() -> None:
     """The end of the old one takes nothing off the new one's shelf."""
     pool: WarmPool[Fake] = WarmPool(clock=Clock())
@@ -645,7 +681,7 @@ def test_pool_leaves_no_rings() -> None:
         use(pool, "ant", at_once=4)
         use(pool, "bee", at_once=2)
         pool.decay()
-        pool.trim(1)
+        assert count() == before + 6
         del pool
         assert count() == before
     finally:

@@ -142,9 +142,8 @@ def parse_groups(text: bytes) -> dict[str, str]:
     """
     groups = {}
     for line in os.fsdecode(text).split("\n"):
-        number, _, rest = line.partition(":")
-        controllers, _, path = rest.partition(":")
-        if path.startswith("/") and (controllers or number == "0"):
+        controllers, _, path = line.partition(":")[2].partition(":")
+        if path.startswith("/"):
             groups.update(dict.fromkeys(controllers.split(","), path))
     return groups
 
