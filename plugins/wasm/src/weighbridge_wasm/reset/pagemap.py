@@ -61,7 +61,7 @@ class DirtyPages:
         :raises OSError: the kernel has no such call, or does not allow it.
         :raises ValueError: closed.
         """
-        file = self._file()
+        file = self._files.get(os.getpid()) or self._adopt()
         try:
             question = self._idle.pop()  # one each: two threads would write into each other's
         except IndexError:
@@ -83,9 +83,6 @@ class DirtyPages:
         self._idle.clear()
         while self._files:
             self._files.popitem()[1].close()
-
-    def _file(self) -> FileIO:
-        return self._files.get(os.getpid()) or self._adopt()
 
     def _adopt(self) -> FileIO:
         """Open the map of the process that this one has become by a fork; no lock, for a fork may have caught it."""

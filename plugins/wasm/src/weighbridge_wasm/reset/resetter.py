@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import ctypes
+import sys
 from collections.abc import Callable, Collection, Iterable
+from ctypes import memmove, memset
 from typing import ClassVar, Final, Protocol
 
 from .advice import AdviceReset, Advise, advise_dont_need
@@ -55,7 +56,7 @@ class PagemapReset:
     def __init__(self, pages: DirtyPages, advise: Advise | None, keep_bytes: int = KEEP_BYTES) -> None:
         self.pages: Final = pages
         self._advise = advise
-        self._keep_bytes = keep_bytes
+        self._keep_bytes = sys.maxsize if advise is None else keep_bytes
 
     def reset(self, address: int, nbytes: int, baseline: Baseline) -> int:
         """See :meth:`Strategy.reset`."""
@@ -64,22 +65,24 @@ class PagemapReset:
         for begin, end in self.pages.runs(address, nbytes):
             restored += end - begin
             for start, stop, source in baseline.pieces(begin, end):
+                size = stop - start
                 if source:
-                    ctypes.memmove(address + start, source, stop - start)
+                    memmove(address + start, source, size)
+                elif size <= room:
+                    memset(address + start, 0, size)
                 else:
-                    self._clear(address + start, stop - start, room)
-                room -= stop - start
+                    self._give_back(address + start, size, max(0, room - room % PAGE))
+                room -= size
         return restored
 
-    def _clear(self, address: int, nbytes: int, room: int) -> None:
-        kept = nbytes if self._advise is None else min(nbytes, max(0, room - room % PAGE))
-        if kept:
-            ctypes.memset(address, 0, kept)
-        if self._advise is not None and kept < nbytes:
-            try:
-                self._advise(address + kept, nbytes - kept)
-            except OSError:  # memory that is locked cannot be given back (madvise(2), EINVAL)
-                ctypes.memset(address + kept, 0, nbytes - kept)
+    def _give_back(self, address: int, nbytes: int, kept: int) -> None:
+        """Clear what is kept at the begin, and let the kernel have the rest."""
+        memset(address, 0, kept)
+        try:
+            assert self._advise is not None
+            self._advise(address + kept, nbytes - kept)
+        except OSError:  # memory that is locked cannot be given back (madvise(2), EINVAL)
+            memset(address + kept, 0, nbytes - kept)
 
     def close(self) -> None:
         """Close the descriptor."""
