@@ -15,7 +15,7 @@ from weakref import WeakValueDictionary
 import wasmtime
 from weighbridge_hookspecs import ConfigurationError, InvalidModule, StopToken
 
-from .access import Access
+from .access import ENDLESS_TICKS, Access
 from .public import PublicAccess
 from .seam import MISSING, WASMTIME_VERSION, PrivateAccess, Seam
 
@@ -122,6 +122,10 @@ class Engine:
         except wasmtime.WasmtimeError as error:
             raise InvalidModule(f"compiled code cannot be used: {_one_line(error)}", step="compile") from None
 
+    def code_bytes(self, module: wasmtime.Module) -> int | None:
+        """What the machine code of a module takes, with its data; None where only the public way is left."""
+        return None if self.seam is None else self.seam.code_bytes(module)
+
     def access(self, store: wasmtime.Store) -> Access:
         """The way into one store of this engine."""
         return PublicAccess(store) if self.seam is None else PrivateAccess(self.seam, store)
@@ -203,7 +207,7 @@ class Ticker:
         if not 0 < seconds < math.inf:
             raise ConfigurationError(f"a deadline is a number of seconds above 0, had {seconds}")
         due = math.ceil((self.clock() - self._origin + seconds) / TICK_SECONDS)
-        return max(1, due - self.nticks)
+        return min(max(1, due - self.nticks), ENDLESS_TICKS)
 
     def run(self, stop: StopToken) -> None:
         """Move the clock until the token is set, or the engine is closed."""

@@ -56,6 +56,8 @@ class Linked:
     host: HostFunctions
     resetter: Resetter | None
     """None: instances are never reset in place."""
+    meter: Resetter | None
+    """Tells which pages were written to, also where nothing is reset."""
     configure_store: Callable[[wasmtime.Store], object] | None
     """Gives a store what it may see of the system, before each use; None where the module asks for nothing."""
     signatures: dict[str, Signature] = attrs.field(factory=dict)
@@ -91,6 +93,7 @@ class Instance:
         "_current",
         "_deadline_at",
         "_globals",
+        "_is_ready",
         "_is_timed",
         "_linked",
         "_lock",
@@ -100,6 +103,7 @@ class Instance:
         "_store",
         "_ticker",
         "_was_fuelled",
+        "limits",
     )
 
     def __init__(
@@ -114,6 +118,7 @@ class Instance:
         self._acquire, self._release = self._lock.acquire, self._lock.release
         self._runs: dict[str, Run] = {}
         self._memories: tuple[MemoryAccess, ...] | None = None
+        self._is_ready = False
         # both are set before the first call: a store begins with no fuel, and past its deadline
         self._is_timed = self._was_fuelled = True
         self._deadline_at: float | None = None
@@ -177,8 +182,10 @@ class Instance:
         return None if self._deadline_at is None else max(0.0, self._deadline_at - self._ticker.clock())
 
     def _prepare(self, function: str) -> Run:
-        signature = self._linked.signature(function)
         self._living()
+        if not self._is_ready:
+            raise RuntimeError(f"{function}: nothing can be called while the start function runs")
+        signature = self._linked.signature(function)
         if not signature.is_callable:
             raise TypeError(f"{signature}: a reference cannot be passed between Python and a module")
         run = self._runs[function] = self._access.function(signature)
@@ -196,7 +203,9 @@ class Instance:
         if fuel is not None or self._was_fuelled:
             self._refuel(fuel)
         current = self._current
-        if ticks is None and seconds is None:
+        if ticks is not None and seconds is None:
+            seconds = ticks * TICK_SECONDS
+        if seconds is None:
             if self._is_timed:
                 self._untime()
             if current is None:
@@ -207,7 +216,7 @@ class Instance:
         try:
             if current is not None:
                 current.place = self
-            if ticks is not None or seconds is not None:
+            if seconds is not None:
                 self._time(ticks, seconds)
             return run(arguments)
         except DeadlineExceeded as error:
@@ -220,8 +229,8 @@ class Instance:
                 current.place = outer
 
     def _refuel(self, fuel: int | None) -> None:
-        if fuel is not None and fuel < 0:
-            raise ValueError(f"fuel is a whole number from 0 up, had {fuel}")
+        if fuel is not None and not 0 <= fuel <= ENDLESS_FUEL:
+            raise ValueError(f"fuel is a whole number from 0 to {ENDLESS_FUEL}, had {fuel}")
         self._access.set_fuel(ENDLESS_FUEL if fuel is None else fuel)
         self._was_fuelled = fuel is not None
 
@@ -229,18 +238,19 @@ class Instance:
         self._access.set_deadline(ENDLESS_TICKS)
         self._is_timed, self._deadline_at = False, None
 
-    def _time(self, ticks: int | None, seconds: float | None) -> None:
-        self._is_timed = True
+    def _time(self, ticks: int | None, seconds: float) -> None:
         if ticks is None:
-            assert seconds is not None
             ticks = self._ticker.ticks_until(seconds)
-        elif seconds is None:
-            seconds = ticks * TICK_SECONDS
-        self._deadline_at = self._ticker.clock() + seconds
+        elif not 0 <= ticks <= ENDLESS_TICKS:
+            raise ValueError(f"a deadline is a number of ticks from 0 to {ENDLESS_TICKS}, had {ticks}")
+        if self._current is not None:  # nobody else can ask
+            self._deadline_at = self._ticker.clock() + seconds
+        self._is_timed = True
         self._access.set_deadline(ticks)
 
     def _start(self, _: Sequence[Value]) -> None:
         self._access.instantiate(self._linked.module)
+        self._is_ready = True
         self._look_up()
         kind = self._linked.facts.function_exports.get(_REACTOR_START)
         if kind is not None and not kind.params and not kind.results:
@@ -332,6 +342,7 @@ class Instance:
 
     def set_limits(self, limits: Limits) -> None:
         """Set what it may grow to from now on. What is larger already stays as it is."""
+        self.limits = limits
         facts = self._linked.facts
         # all of them at once, for each call replaces those of the one before
         self._store.set_limits(
@@ -371,7 +382,11 @@ class Instance:
             nbytes = memory.nbytes()
             if nbytes != baseline.nbytes:  # it cannot shrink (https://github.com/bytecodealliance/wasmtime/issues/9572)
                 return False
-            resetter.reset(memory.address(), nbytes, baseline)
+            try:
+                resetter.reset(memory.address(), nbytes, baseline)
+            except OSError:  # the kernel refused, and nobody knows how far it came
+                self._access.is_spoiled = True
+                return False
         if pristine.globals:
             self._globals.restore(pristine.globals)
         if linked.configure_store is not None:
@@ -381,11 +396,11 @@ class Instance:
 
     def resident_bytes(self) -> int:
         """What it takes of memory: the pages that it wrote to; where the kernel does not tell them, all its pages."""
-        resetter = self._linked.resetter
+        meter = self._linked.meter
         total = IDLE_BYTES
         for memory in self._living():
             nbytes = memory.nbytes()
-            runs = None if resetter is None else resetter.dirty_runs(memory.address(), nbytes)
+            runs = None if meter is None else meter.dirty_runs(memory.address(), nbytes)
             total += nbytes if runs is None else sum(stop - start for start, stop in runs)
         return total
 

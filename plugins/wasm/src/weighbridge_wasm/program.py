@@ -47,6 +47,7 @@ class Program:
         resetter: Resetter | None = None,
         compile: Callable[[bytes], wasmtime.Module] | None = None,
     ) -> None:
+        self._engine: Final = engine
         exposed = expose(wasm)
         self.facts: Final[ModuleFacts] = exposed.facts
         self._limits = Limits(max_pages=max_pages, max_table_elements=max_table_elements)
@@ -57,14 +58,19 @@ class Program:
             **(functions or {}),
         }
         _check_imports(self.facts, provided)
-        module = (compile or engine.compile)(exposed.wasm)
+        # held, so that whoever asks the engine for the same code gets this
+        self._module: wasmtime.Module | None = (compile or engine.compile)(exposed.wasm)
+        module = self._module
         self._linker = wasmtime.Linker(engine.native)
         self._linker.allow_shadowing = True
         if grants is not None:
             grants.define(self._linker)
         host = HostFunctions(engine.seam)
         _define(host, self._linker, module, self.facts, provided)
-        self.obstacles: Final = _obstacles(self.facts, resetter)
+        self.obstacles: Final = (
+            *_obstacles(self.facts, resetter),
+            *(() if grants is None else grants.obstacles()),
+        )
         """Why its instances are not reset in place, a sentence for each reason; empty if they are."""
         self._linked: Linked | None = Linked(
             engine=engine,
@@ -72,6 +78,7 @@ class Program:
             facts=self.facts,
             host=host,
             resetter=None if self.obstacles else resetter,
+            meter=resetter,
             configure_store=None if grants is None else grants.configure,
         )
 
@@ -85,6 +92,11 @@ class Program:
     def limits(self) -> Limits:
         """What new instances may grow to."""
         return self._limits
+
+    @property
+    def code_bytes(self) -> int | None:
+        """What its machine code takes; None where the engine does not tell, 0 once it is closed."""
+        return 0 if self._module is None else self._engine.code_bytes(self._module)
 
     def set_limits(self, limits: Limits) -> None:
         """Set what new instances may grow to; those that live have :meth:`.Instance.set_limits`.
@@ -112,7 +124,7 @@ class Program:
 
     def close(self) -> None:
         """Let go of the host functions and of the code. Twice is once. Instances are closed before it."""
-        linked, self._linked = self._linked, None
+        linked, self._linked, self._module = self._linked, None, None
         if linked is None:
             return
         linked.host.close()
@@ -131,6 +143,14 @@ def check_limits(facts: ModuleFacts, limits: Limits) -> None:
     :raises InvalidModule: if it does not.
     """
     for memory in facts.memories:
+        if memory.is_shared:
+            # Neither its limit nor a deadline would hold: https://docs.rs/wasmtime/latest/wasmtime/struct.SharedMemory.html
+            # is outside of every store's limits, and memory.atomic.wait32 blocks where no epoch is looked at.
+            raise InvalidModule(
+                "the module shares its memory between threads, and such a memory cannot be limited",
+                step="link",
+                advice="Build the module without threads",
+            )
         if memory.minimum_pages * memory.page_bytes > limits.max_pages * PAGE_BYTES:
             raise InvalidModule(
                 "the module begins with more memory than it may have",

@@ -53,6 +53,9 @@ class PublicAccess:
                 found = function(store, *values)
             except Exception as error:
                 failure = self._failure(error)
+            except BaseException:  # a signal's, such as KeyboardInterrupt, once the code has been left
+                self.is_spoiled, self.raised = True, None
+                raise
             else:
                 return tuple(found) if isinstance(found, list) else found
             try:
@@ -89,6 +92,8 @@ class PublicAccess:
     def _failure(self, error: Exception) -> BaseException:
         """What ended the call. wasmtime-py may have put another call's exception into the place of our trap."""
         self.is_spoiled = True
+        # frames of wasmtime-py hold the exception that holds them, and through our frames the instance
+        error.__traceback__ = None
         raised, self.raised = self.raised, None
         if raised is not None:
             return raised

@@ -57,6 +57,7 @@ _SHORT_CALLS: Final[dict[str, tuple[Any, list[Any]]]] = {
     ),
     "wasmtime_memory_data": (_POINTER, [_POINTER, _POINTER]),
     "wasmtime_memory_data_size": (_SIZE, [_POINTER, _POINTER]),
+    "wasmtime_module_image_range": (None, [_POINTER, _POINTER, _POINTER]),
     "wasmtime_trap_code": (ctypes.c_bool, [_POINTER, _POINTER]),
     "wasmtime_trap_new": (_POINTER, [ctypes.c_char_p, _SIZE]),
 }
@@ -70,7 +71,7 @@ _SIZES: Final = {
     "wasmtime_val_raw_t": RAW_BYTES,
     "wasmtime_val_t": 32,
 }
-_METHODS: Final = {"FuncType": "ptr", "InstancePre": "ptr", "Linker": "ptr", "Store": "_context"}
+_METHODS: Final = {"FuncType": "ptr", "InstancePre": "ptr", "Linker": "ptr", "Module": "ptr", "Store": "_context"}
 # The kind at the beginning and the thing itself after 8 bytes, in wasmtime_extern_t and in wasmtime_val_t.
 _OF: Final = 8
 _BITS: Final = {"i32": "8xI20x", "f32": "8xI20x", "i64": "8xQ16x", "f64": "8xQ16x", "v128": "8x16s8x"}
@@ -168,6 +169,12 @@ class Seam:
         self.wasm_byte_vec_delete(ctypes.addressof(vector))
         return content.rstrip(b"\0").decode("utf-8", "replace")
 
+    def code_bytes(self, module: wasmtime.Module) -> int:
+        """How much memory the image of a module takes: machine code, and the data that instances begin with."""
+        start, end = ctypes.c_void_p(), ctypes.c_void_p()
+        self.module_image_range(module.ptr(), ctypes.addressof(start), ctypes.addressof(end))
+        return (end.value or 0) - (start.value or 0)
+
     def trap_of(self, trap: int) -> Exception:
         """The error that a trap stands for; the trap is freed."""
         code = ctypes.c_uint8()
@@ -252,12 +259,17 @@ class PrivateAccess:
         trap_place = _POINTER(ctypes.addressof(trap))
         call, put, take, failure_of = self._seam.func_call_unchecked, signature.put, signature.take, self._failure
         keep = (kind, pinned)
+        abandon = self._abandon
 
         def run(arguments: Sequence[Value], keep: Any = keep) -> Any:
             put(arguments, raw)
-            error = call(context, function, array, number, trap_place)
-            if error is None and trap.value is None:
-                return take(raw)
+            try:
+                error = call(context, function, array, number, trap_place)
+                if error is None and trap.value is None:
+                    return take(raw)
+            except BaseException:  # a signal's, such as KeyboardInterrupt, once the code has been left
+                abandon()
+                raise
             failure = failure_of(error)
             try:
                 raise failure
@@ -304,6 +316,13 @@ class PrivateAccess:
         ):
             raise KeyError(name)
         return found
+
+    def _abandon(self) -> None:
+        """Forget how the call ended, or the next one would take it for its own end."""
+        self.is_spoiled, self.raised = True, None
+        trap, self._trap.value = self._trap.value, None
+        if trap is not None:
+            self._seam.wasm_trap_delete(trap)
 
     def _failure(self, error: int | None) -> BaseException:
         """What ended the call; whatever the engine said of it is freed."""
