@@ -63,6 +63,13 @@ COMMAND = """
     (drop (call $sizes (i32.const 0) (i32.const 4)))
     (call $exit (i32.load (i32.const 0)))))
 """
+PRINTS = """
+(module
+  (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+  (memory (export "memory") 1)
+  (data (i32.const 0) "\\10\\00\\00\\00\\05\\00\\00\\00") (data (i32.const 16) "hello")
+  (func (export "print") (result i32) (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 32))))
+"""
 # gives the errno of opening a file in its folder, and of asking for the time
 LOOKS = """
 (module
@@ -403,6 +410,15 @@ def test_a_command_is_started_and_its_exit_code_is_ours(
     assert capfd.readouterr().out == "SHOWN=yes=no\0"
 
 
+def test_a_file_has_what_the_last_call_printed(run: Callable[..., Ran], tmp_path: Path) -> None:
+    """Each call begins it anew, and nothing empties it afterwards."""
+    path, out = written(tmp_path / "prints.wat", PRINTS), tmp_path / "out"
+    document = run("run", path, "print", "--stdout", out, "--times", 3, "--json").document
+    assert out.read_bytes() == b"hello"
+    assert (document["instances"], document["results"]) == ("fresh", [0])
+    assert document["obstacles"] == ["stdout is a file, which each use begins anew"]
+
+
 def test_a_document_stands_alone(run: Callable[..., Ran], tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """With --json the output of a module goes nowhere, or where it was told to."""
     path, out = written(tmp_path / "command.wat", COMMAND), tmp_path / "out"
@@ -445,6 +461,14 @@ def test_help_is_no_error(run: Callable[..., Ran], capsys: pytest.CaptureFixture
     """It is printed under the name by which the command is typed."""
     assert run(*words).code == 0
     assert "Usage: weighbridge wasm" in capsys.readouterr().out
+
+
+def test_nothing_typed_is_wrong_usage(run: Callable[..., Ran], capsys: pytest.CaptureFixture[str]) -> None:
+    """What could be typed is shown, where errors are."""
+    assert run().code == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert "stats" in shown.err
 
 
 def test_stats_shows_what_runs(run: Callable[..., Ran], scaling: WasmScaling, tmp_path: Path) -> None:

@@ -29,8 +29,9 @@ if TYPE_CHECKING:
     from .state import StateSlots
 
 FINE: Final = 0
+USAGE: Final = 2
 TRAPPED: Final = 3
-"""Exit codes. Wrong usage is an error of click's, and 2 on the command line."""
+"""Exit codes. Most wrong usage is an error of click's, which is 2 on the command line."""
 
 _MAGIC: Final = b"\0asm"
 _NAME: Final = "command-line"
@@ -72,9 +73,15 @@ def run(
     return code if isinstance(code, int) else FINE
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-def _wasm() -> None:
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}, invoke_without_command=True
+)
+@click.pass_context
+def _wasm(context: click.Context) -> None:
     """Run WebAssembly modules, each call isolated, and see how they do."""
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help(), err=True)
+        context.exit(USAGE)
 
 
 # --- run --------------------------------------------------------------------------------------------------------------
