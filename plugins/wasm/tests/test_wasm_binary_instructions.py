@@ -14,43 +14,47 @@ from weighbridge_wasm.binary.reader import Reader
 from weighbridge_wasm.binary.sections import CODE, split
 from weighbridge_wasm.binary.sieve import sieve
 
+# 39 is no instruction: a number that is not passed over is seen, and so is one that is passed over too many
 ORDINARY = """
 unreachable; nop; block end; loop (result i32) end; if (param i32) (result i64 f32) else end; block (result v128) end
-block (result (ref null func)) end; block (result (ref 0)) end; block (result externref) end
-br 0; br_if 200; br_table 0; br_table 1 2 300 4 38; return; call 0; call 16384; call_indirect (type 0)
-call_indirect 1 (type 0); return_call 38; return_call_indirect (type 0); call_ref 0; return_call_ref 0; drop; select
+block (result (ref null func)) end; block (result (ref 39)) end; loop (result (ref null 39)) end
+if (result (ref 39)) end; select (result (ref 39)); try_table (result (ref 39)) (catch 39 39) br 39 end
+block (result externref) end; if else br 39 end; throw 39; br 39; br_table 39 39
+br 0; br_if 200; br_table 0; br_table 1 2 300 4 39; return; call 0; call 16384; call_indirect (type 0)
+call_indirect 1 (type 0); return_call 39; return_call_indirect (type 0); call_ref 0; return_call_ref 0; drop; select
 select (result i32); select (result (ref null 0)); select (result f64 externref (ref any)); throw 0; throw_ref
-try_table end; try_table (result i32) (catch 0 0) (catch_ref 200 1) (catch_all 2) (catch_all_ref 38) end
-local.get 0; local.set 38; local.tee 252; global.get 38; global.set 300; table.get 0; table.get 38
-i32.load; i64.load offset=38; f32.load offset=0x26fc; f64.load align=1; i32.load8_s; i64.load32_u
-i32.load 1 offset=38; i64.store 38 offset=9; i32.store; i64.store32 offset=0xffffffff
+try_table end; try_table (result i32) (catch 0 0) (catch_ref 200 1) (catch_all 2) (catch_all_ref 39) end
+local.get 0; local.set 39; local.tee 252; global.get 39; global.set 300; table.get 0; table.get 39
+i32.load; i64.load offset=39; f32.load offset=0x26fc; f64.load align=1; i32.load8_s; i64.load32_u
+i32.load 1 offset=39; i64.store 39 offset=9; i32.store; i64.store32 offset=0xffffffff
 i64.load offset=0xfffffffffffffff
-memory.size; memory.grow; memory.size 38; memory.grow 1
-i32.const 0; i32.const 38; i32.const -1; i32.const -2147483648; i32.const 2147483647; i32.const 0x26
-i64.const 38; i64.const -9223372036854775808; i64.const 0x7fffffffffffffff
+memory.size; memory.grow; memory.size 39; memory.grow 1
+i32.const 0; i32.const 39; i32.const -1; i32.const -2147483648; i32.const 2147483647; i32.const 0x26
+i64.const 39; i64.const -9223372036854775808; i64.const 0x7fffffffffffffff
 f32.const 1.5; f32.const nan:0x260026; f64.const -0.0; f64.const nan:0x26002600fc0ff
 i32.eqz; i64.extend_i32_u; f64.reinterpret_i64; i32.extend8_s; i64.extend32_s; f64.copysign; i64.rotr
-ref.null func; ref.null extern; ref.null 38; ref.null any; ref.null exn; ref.is_null; ref.func 38; ref.eq
-ref.as_non_null; br_on_null 0; br_on_non_null 38
+ref.null func; ref.null extern; ref.null 39; ref.null any; ref.null exn; ref.is_null; ref.func 39; ref.eq
+ref.as_non_null; br_on_null 39; br_on_non_null 39
+try catch 39 br 39 end; try (result (ref 39)) catch 39 rethrow 39 catch_all br 39 end; try (result (ref 39)) delegate 39
 """
 
 PREFIXED = """
-struct.new 0; struct.new_default 38; struct.get 0 38; struct.get_s 1 2; struct.get_u 3 4; array.new 0
-array.new_default 38; array.new_fixed 0 38; array.new_data 0 38; array.new_elem 38 0; array.get 0; array.get_s 1
-array.get_u 38; array.len; ref.test (ref 38); ref.test (ref null any); ref.cast (ref func); ref.cast (ref null 1)
-br_on_cast 0 (ref null any) (ref 38); br_on_cast_fail 38 (ref any) (ref i31); any.convert_extern; extern.convert_any
+struct.new 0; struct.new_default 39; struct.get 0 39; struct.get_s 1 2; struct.get_u 3 4; array.new 0
+array.new_default 39; array.new_fixed 0 39; array.new_data 0 39; array.new_elem 39 0; array.get 0; array.get_s 1
+array.get_u 39; array.len; ref.test (ref 39); ref.test (ref null any); ref.cast (ref func); ref.cast (ref null 1)
+br_on_cast 0 (ref null any) (ref 39); br_on_cast_fail 39 (ref any) (ref 39); any.convert_extern; extern.convert_any
 ref.i31; i31.get_s; i31.get_u
-i32.trunc_sat_f32_s; i64.trunc_sat_f64_u; memory.init 38; memory.init 1 38; memory.copy; memory.copy 38 1; memory.fill
-memory.fill 38; table.size 0; table.size 38
+i32.trunc_sat_f32_s; i64.trunc_sat_f64_u; memory.init 39; memory.init 1 39; memory.copy; memory.copy 39 1; memory.fill
+memory.fill 39; table.size 0; table.size 39
 i64.add128; i64.sub128; i64.mul_wide_s; i64.mul_wide_u
-v128.load; v128.load8x8_s offset=38; v128.load64_splat; v128.store 1 offset=38; v128.const i32x4 0x26 38 252 0x26002600
+v128.load; v128.load8x8_s offset=39; v128.load64_splat; v128.store 1 offset=39; v128.const i32x4 0x26 39 252 0x26002600
 i8x16.shuffle 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15; i8x16.swizzle; f64x2.splat; i8x16.extract_lane_s 3
-f64x2.replace_lane 1; i8x16.eq; v128.any_true; v128.load8_lane 3; v128.load8_lane offset=38 12; v128.store64_lane 1
-v128.load32_zero; v128.load64_zero offset=38; f32x4.demote_f64x2_zero; f64x2.promote_low_f32x4
+f64x2.replace_lane 1; i8x16.eq; v128.any_true; v128.load8_lane 3; v128.load8_lane offset=39 12; v128.store64_lane 1
+v128.load32_zero; v128.load64_zero offset=39; f32x4.demote_f64x2_zero; f64x2.promote_low_f32x4
 i8x16.abs; i16x8.extadd_pairwise_i8x16_s; i32x4.dot_i16x8_s; f64x2.convert_low_i32x4_u; i8x16.relaxed_swizzle
 i32x4.relaxed_dot_i8x16_i7x16_add_s
-memory.atomic.notify; memory.atomic.wait32 offset=38; memory.atomic.wait64; atomic.fence; i32.atomic.load
-i64.atomic.store32 offset=38; i32.atomic.rmw.cmpxchg; i64.atomic.rmw32.cmpxchg_u 1 offset=38
+memory.atomic.notify; memory.atomic.wait32 offset=39; memory.atomic.wait64; atomic.fence; i32.atomic.load
+i64.atomic.store32 offset=39; i32.atomic.rmw.cmpxchg; i64.atomic.rmw32.cmpxchg_u 1 offset=39
 """
 
 WRITING = {
@@ -87,7 +91,7 @@ def body(code: str, variables: str = "") -> tuple[bytes, int, int]:
 def test_an_instruction_is_passed_over_as_a_whole(text: str) -> None:
     """What follows it is found, and nothing within it is taken for an instruction."""
     assert changes(*body(text)) == set()
-    assert changes(*body(f"{text} table.set 0 {text} i32.const 38 {text} data.drop 0")) == {"table.set", "data.drop"}
+    assert changes(*body(f"{text} table.set 39 {text} i32.const 39 {text} data.drop 39")) == {"table.set", "data.drop"}
 
 
 @pytest.mark.parametrize("name", CHANGES)
