@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from weighbridge_hookspecs import ConfigurationError, DeadlineExceeded
 
 from weighbridge_wasm.clocks import EFAULT, EINVAL, ENOTSUP, MONOTONIC, MOST_SUBSCRIPTIONS, REALTIME, SUCCESS, Clocks
-from weighbridge_wasm.wasi import ENOTCAPABLE, MODULE, Folder, Shadow, WasiGrants, imports_wasi
+from weighbridge_wasm.wasi import ENOTCAPABLE, MODULE, Folder, Shadow, WasiGrants, imports_wasi, release
 
 BADF: Final = 8
 NOENT: Final = 44
@@ -816,6 +816,35 @@ def test_grants_are_said_in_words() -> None:
         "clock",
         "stdout: inherit",
     )
+
+
+def test_a_released_store_has_nothing_open(make: Any, tmp_path: Path) -> None:
+    """Its folders and files are closed, and calls into WASI are still answered."""
+    (tmp_path / "file").write_bytes(b"inside")
+    guest = make(folders=[Folder(guest="/", host=str(tmp_path))], stdin=str(tmp_path / "file"))
+    before = descriptors()
+    assert guest.open("file") == SUCCESS
+    release(guest.store)
+    after = descriptors()
+    assert before is None or after is None or after < before
+    assert guest.open("file") == BADF
+    assert guest.taken(0) == b""
+
+
+@pytest.mark.parametrize(
+    ("granted", "opens"),
+    [
+        ({}, False),
+        ({"stdin": "inherit", "stdout": "inherit", "clock": True, "arguments": ["a"]}, False),
+        ({"stdin": "a"}, True),
+        ({"stdout": "a"}, True),
+        ({"stderr": "a"}, True),
+        ({"folders": [{"guest": "/", "host": "/"}]}, True),
+    ],
+)
+def test_it_is_known_whether_anything_is_opened(granted: Mapping[str, Any], opens: bool) -> None:
+    """Folders and files are; streams of this process are open already."""
+    assert WasiGrants.read(granted).opens_files is opens
 
 
 def test_only_files_to_write_to_are_in_the_way_of_a_reset(make: Any, tmp_path: Path) -> None:

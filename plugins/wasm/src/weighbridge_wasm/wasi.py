@@ -222,6 +222,11 @@ class WasiGrants:
         lines += [name for name in ("clock", "random") if getattr(self, name)]
         return (*lines, *(f"{name}: {getattr(self, name)}" for name in _STREAMS if getattr(self, name)))
 
+    @property
+    def opens_files(self) -> bool:
+        """Whether a context with these grants opens folders or files of this machine."""
+        return bool(self.folders) or any(getattr(self, name) not in (None, INHERIT) for name in _STREAMS)
+
     def obstacles(self) -> tuple[str, ...]:
         """Why an instance with these grants cannot be reset in place, in words.
 
@@ -281,6 +286,11 @@ class WasiGrants:
 
 
 _NOTHING: Final = WasiGrants()
+
+
+def release(store: wasmtime.Store) -> None:
+    """Close what the context of `store` has open; it has one then to which nothing is granted."""
+    store.set_wasi(wasmtime.WasiConfig())
 
 
 def imports_wasi(imports: Iterable[Import]) -> bool:
