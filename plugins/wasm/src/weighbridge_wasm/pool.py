@@ -130,7 +130,8 @@ class _Shelf(Generic[T]):
         entry.shelf = self
         entry.is_stale = True
         self.in_use += 1
-        self.peak = max(self.peak, self.in_use)
+        if self.in_use > self.peak:  # no call of max: the collector may come in between, and whoever it wakes lend
+            self.peak = self.in_use
 
     def end_window(self) -> int:
         """The peak of the windows that are remembered, with the one that ends now."""
@@ -180,10 +181,11 @@ class WarmPool(Generic[T]):
         self._max_bytes = _whole("max_bytes", max_bytes)
         self._windows: Final = _whole("windows", windows, least=1)
         self._clock: Final = clock
-        # The collector may run a finalizer that comes back here while its thread is at work in here.
+        # The collector may run a finalizer that comes back here while its thread is at work in here: at any call. So
+        # what is looked at is taken with no call in between, and every state in between is one that others can take.
         self._lock: Final = threading.RLock()
         self._shelves: dict[str, _Shelf[T]] = {}
-        self._warm: OrderedDict[str, _Shelf[T]] = OrderedDict()  # those with something idle, used last is last
+        self._warm: OrderedDict[_Shelf[T], None] = OrderedDict()  # those with something idle, used last is last
         self._lent: dict[int, _Entry[T]] = {}  # by the id of the instance
         self._idle = self._idle_bytes = self._in_use = 0
         self._made = self._reused = self._missed = self._returned = self._failures = 0
@@ -199,8 +201,8 @@ class WarmPool(Generic[T]):
         In that case make one and `adopt` it. Either way it ends with `release` or `drop`.
         """
         with self._lock:
-            shelf = self._warm.get(key)
-            if shelf is None:
+            shelf = self._shelves.get(key)
+            if shelf is None or not shelf.idle:
                 self._missed += 1
                 return None
             entry = self._take(shelf, shelf.idle.pop())
@@ -260,8 +262,7 @@ class WarmPool(Generic[T]):
         What is adopted under this key from now on has nothing to do with those.
         """
         with self._lock:
-            shelf = self._shelves.pop(key, None)
-            entries = [] if shelf is None else self._retire(shelf, "discarded")
+            entries = self._forget(key, "discarded")
         self._close(entries)
         return len(entries)
 
@@ -288,7 +289,7 @@ class WarmPool(Generic[T]):
         """
         with self._lock:
             surplus = [entry for shelf in tuple(self._shelves.values()) for entry in self._surplus(shelf)]
-            warm = tuple(self._warm.values())
+            warm = tuple(self._warm)
             stale = [(shelf, entry) for shelf in warm for entry in tuple(shelf.idle) if entry.is_stale]
         self._close(surplus)
         for shelf, entry in stale:
@@ -307,7 +308,7 @@ class WarmPool(Generic[T]):
         nbytes = self._max_bytes if max_bytes is None else _whole("max_bytes", max_bytes)
         with self._lock:
             self._max_per_module, self._max_items, self._max_bytes = per_module, items, nbytes
-            crowd = [entry for shelf in tuple(self._warm.values()) for entry in self._crowd(shelf)]
+            crowd = [entry for shelf in tuple(self._warm) for entry in self._crowd(shelf)]
         self._close(crowd)
         return len(crowd) + self._shrink()
 
@@ -342,7 +343,7 @@ class WarmPool(Generic[T]):
             for entry in tuple(self._lent.values()):
                 lent[entry.shelf] += entry.nbytes
             warm = self._warm.copy()
-            cold = [shelf for shelf in tuple(self._shelves.values()) if shelf.key not in warm]
+            cold = [shelf for shelf in tuple(self._shelves.values()) if shelf not in warm]
             return PoolStatistics(
                 idle=self._idle,
                 in_use=self._in_use,
@@ -354,7 +355,7 @@ class WarmPool(Generic[T]):
                 closed=dict(self._closed),
                 failures=self._failures,
                 last_failure=self._last_failure,
-                modules={shelf.key: _describe(shelf, lent[shelf]) for shelf in (*cold, *warm.values())},
+                modules={shelf.key: _describe(shelf, lent[shelf]) for shelf in (*cold, *warm)},
             )
 
     def __repr__(self) -> str:
@@ -364,10 +365,10 @@ class WarmPool(Generic[T]):
 
     def _shelf(self, key: str) -> _Shelf[T]:
         shelf: _Shelf[T] = _Shelf(key, self._windows)
-        shelf.is_open = self._is_open
-        if self._is_open:
-            self._shelves[key] = shelf
-        return shelf
+        if not self._is_open:
+            shelf.is_open = False
+            return shelf
+        return self._shelves.setdefault(key, shelf)
 
     def _lend(self, shelf: _Shelf[T], entry: _Entry[T]) -> None:
         shelf.lend(entry)
@@ -379,40 +380,51 @@ class WarmPool(Generic[T]):
         self._idle -= 1
         self._weigh(shelf, -entry.nbytes)
         if not shelf.idle:
-            self._warm.pop(shelf.key, None)
+            self._warm.pop(shelf, None)
         return entry
 
     def _weigh(self, shelf: _Shelf[T], nbytes: int) -> None:
         shelf.idle_bytes += nbytes
         self._idle_bytes += nbytes
 
-    def _put(self, shelf: _Shelf[T], entry: _Entry[T]) -> None:
-        self._idle += 1
-        self._weigh(shelf, entry.nbytes)
+    def _put(self, shelf: _Shelf[T], entry: _Entry[T]) -> list[_Entry[T]]:
+        """Put `entry` on the shelf as the one used last; what is to be closed, if that was discarded just now."""
+        self._warm[shelf] = None
+        self._warm.move_to_end(shelf)
         shelf.idle.append(entry)
-        self._warm[shelf.key] = shelf
-        self._warm.move_to_end(shelf.key)
+        return [] if shelf.is_open else self._retire(shelf, "discarded")
 
-    def _oldest(self, shelf: _Shelf[T], reason: Reason) -> _Entry[T]:
-        self._closed[reason] += 1
-        return self._take(shelf, shelf.idle.popleft())
+    def _oldest(self, shelf: _Shelf[T], count: int, reason: Reason) -> list[_Entry[T]]:
+        """Take so many off the shelf, or as many as it has."""
+        taken: list[_Entry[T]] = []
+        while count > len(taken) and shelf.idle:
+            entry = shelf.idle.popleft()
+            self._closed[reason] += 1
+            taken.append(self._take(shelf, entry))
+        return taken
 
     def _evict(self, reason: Reason) -> _Entry[T] | None:
         """Take the oldest idle instance of the module used least recently; None if nothing is idle."""
-        for shelf in self._warm.values():
-            return self._oldest(shelf, reason)
+        for shelf in tuple(self._warm):
+            for entry in self._oldest(shelf, 1, reason):
+                return entry
         return None
 
     def _retire(self, shelf: _Shelf[T], reason: Reason) -> list[_Entry[T]]:
         shelf.is_open = False
-        return [self._oldest(shelf, reason) for _ in range(len(shelf.idle))]
+        return self._oldest(shelf, len(shelf.idle), reason)
 
     def _surplus(self, shelf: _Shelf[T]) -> list[_Entry[T]]:
         peak = shelf.end_window()
-        count = min(len(shelf.idle), len(shelf.idle) + shelf.aside + shelf.in_use - peak)
-        if not peak and not shelf.aside and shelf.max_idle is None:
-            del self._shelves[shelf.key]  # it has nothing in use, and what is idle goes now
-        return [self._oldest(shelf, "decayed") for _ in range(count)]
+        surplus = self._oldest(shelf, len(shelf.idle) + shelf.aside + shelf.in_use - peak, "decayed")
+        is_empty = not (peak or shelf.idle or shelf.aside or shelf.in_use)
+        if is_empty and shelf.max_idle is None:
+            surplus += self._forget(shelf.key, "decayed")
+        return surplus
+
+    def _forget(self, key: str, reason: Reason) -> list[_Entry[T]]:
+        shelf = self._shelves.pop(key, None)
+        return [] if shelf is None else self._retire(shelf, reason)
 
     def _excess(self) -> _Entry[T] | None:
         """Take one that is beyond the bounds of all modules together; None if none is."""
@@ -422,8 +434,7 @@ class WarmPool(Generic[T]):
 
     def _crowd(self, shelf: _Shelf[T]) -> list[_Entry[T]]:
         """Take those that are beyond the bound of their module."""
-        count = max(len(shelf.idle) + shelf.aside - self._most(shelf), 0)
-        return [self._oldest(shelf, "full") for _ in range(min(count, len(shelf.idle)))]
+        return self._oldest(shelf, len(shelf.idle) + shelf.aside - self._most(shelf), "full")
 
     def _most(self, shelf: _Shelf[T]) -> int:
         return self._max_per_module if shelf.max_idle is None else shelf.max_idle
@@ -454,14 +465,17 @@ class WarmPool(Generic[T]):
                 shelf.in_use -= 1
                 self._in_use -= 1
                 self._returned += 1
-                self._put(shelf, entry)
-                if self._idle <= self._max_items and self._idle_bytes <= self._max_bytes:
+                self._idle += 1
+                self._weigh(shelf, entry.nbytes)
+                late = self._put(shelf, entry)
+                if not late and self._idle <= self._max_items and self._idle_bytes <= self._max_bytes:
                     return True
         if refusal is not None:
             self._end(entry, shelf, refusal)
             return False
+        self._close(late)
         self._shrink()
-        return True
+        return not late
 
     def _refusal(self, entry: _Entry[T], shelf: _Shelf[T]) -> Reason | None:
         """Why an instance that comes back is not kept. One that is too big by itself must not drive out the others."""
@@ -489,12 +503,13 @@ class WarmPool(Generic[T]):
     def _measure_idle(self, shelf: _Shelf[T], entry: _Entry[T]) -> None:
         """Measure an idle instance. It is set aside for as long, so that nobody uses or closes it meanwhile."""
         with self._lock:
-            if entry not in shelf.idle:
-                return
-            shelf.idle.remove(entry)
+            try:
+                shelf.idle.remove(entry)
+            except ValueError:
+                return  # somebody has it
             shelf.aside += 1
             if not shelf.idle:
-                self._warm.pop(shelf.key, None)
+                self._warm.pop(shelf, None)
         nbytes = self._measured(entry)
         with self._lock:
             shelf.aside -= 1
@@ -502,13 +517,13 @@ class WarmPool(Generic[T]):
             self._note(entry, nbytes)
             refusal = self._refusal(entry, shelf)
             if refusal is None:
-                shelf.idle.append(entry)  # used since the last time, so later than those that were not
-                self._warm.setdefault(shelf.key, shelf)
-                return
-            self._closed[refusal] += 1
-            self._idle -= 1
-            self._weigh(shelf, -entry.nbytes)
-        self._close((entry,))
+                late = self._put(shelf, entry)  # it was used since the last time, so later than those that were not
+            else:
+                self._closed[refusal] += 1
+                self._idle -= 1
+                self._weigh(shelf, -entry.nbytes)
+                late = [entry]
+        self._close(late)
 
     def _shrink(self) -> int:
         """Close what is beyond the bounds of all modules together; how many."""
