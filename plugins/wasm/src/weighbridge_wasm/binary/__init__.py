@@ -1,6 +1,6 @@
-"""WebAssembly binaries: reading what runs of a module have to know, and rewriting it so that its state can be reached.
+"""WebAssembly binaries: what has to be known of a module in order to run it, and rewriting it to reach all its state.
 
-It knows bytes, and nothing of the engine that runs them.
+This knows bytes, and nothing of the engine that runs them.
 """
 
 from __future__ import annotations
