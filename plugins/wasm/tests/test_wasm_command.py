@@ -70,6 +70,16 @@ PRINTS = """
   (data (i32.const 0) "\\10\\00\\00\\00\\05\\00\\00\\00") (data (i32.const 16) "hello")
   (func (export "print") (result i32) (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 32))))
 """
+# waits for an hour by the monotonic clock
+SLEEPS = """
+(module
+  (import "wasi_snapshot_preview1" "poll_oneoff" (func $poll (param i32 i32 i32 i32) (result i32)))
+  (memory (export "memory") 1)
+  (func (export "sleep") (result i32)
+    (i32.store (i32.const 16) (i32.const 1))
+    (i64.store (i32.const 24) (i64.const 3600000000000))
+    (call $poll (i32.const 0) (i32.const 64) (i32.const 1) (i32.const 128))))
+"""
 # gives the errno of opening a file in its folder, and of asking for the time
 LOOKS = """
 (module
@@ -352,6 +362,15 @@ def test_what_does_not_come_to_its_end_is_told(
     document = run("run", sums, *words, "--json").document
     assert (document["exit_code"], document["results"]) == (3, [])
     assert says in document["error"]
+
+
+def test_who_sleeps_is_woken_at_the_deadline(run: Callable[..., Ran], tmp_path: Path) -> None:
+    """Waiting ends with the time of the call, and without a clock there is no waiting."""
+    path = written(tmp_path / "sleeps.wat", SLEEPS)
+    ran = run("run", path, "sleep", "--clock", "--deadline", 0.05)
+    assert (ran.code, ran.said) == (3, "")
+    assert "wait for 3600 s" in ran.screen.complaints[0]
+    assert run("run", path, "sleep", "--deadline", 0.05).said == "76"
 
 
 def test_memory_is_bounded(run: Callable[..., Ran], tmp_path: Path) -> None:
