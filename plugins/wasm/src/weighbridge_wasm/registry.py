@@ -40,7 +40,7 @@ from .wasi import WasiGrants
 SECTION: Final = "weighbridge"
 """The custom section in which a module says what it asks for."""
 _ID_DIGITS: Final = 16
-_NAME: Final = re.compile(r"[\w.@+-]+(?:/[\w.@+-]+)*")
+_NAME: Final = re.compile(r"[\w@][\w.@+-]*(?:/[\w@][\w.@+-]*)*")
 _MOST_NAME: Final = 100
 _FIXED: Final = frozenset({"keep_state", "wasi"})
 
@@ -119,16 +119,17 @@ class Registry:
         """See :meth:`.WasmScaling.unregister`."""
         with self._lock:
             entry = self.find(module_id)
-            entry.nregistered -= 1
-            if not entry.nregistered:
+            if entry.nregistered == 1:
+                entry.supply.settle(self._settings.wait_seconds)
                 self._end(entry)
+            else:
+                entry.nregistered -= 1
 
     def unregister_of(self, owner: str) -> int:
         """See :meth:`.WasmScaling.unregister_of`."""
         with self._lock:
             gone = [entry for entry in self._entries.values() if entry.module.owner == owner]
-            for entry in gone:
-                self._end(entry)
+            self._end_all(gone)
             return len(gone)
 
     def configure(self, module_id: str, changes: Mapping[str, Any]) -> ModuleConfig:
@@ -153,10 +154,12 @@ class Registry:
             return config
 
     def close(self) -> None:
-        """Let go of all."""
-        for entry in self.entries():
-            with self._lock:
-                self._end(entry)
+        """Let go of all.
+
+        :raises ExceptionGroup: of what kept states from being suspended; all of them are let go of.
+        """
+        with self._lock:
+            self._end_all(self.entries())
 
     # --- one registration --------------------------------------------------------------------------------------------
 
@@ -217,6 +220,18 @@ class Registry:
         except BaseException:
             door.release()
             raise
+
+    def _end_all(self, entries: list[Entry]) -> None:
+        failures = []
+        for entry in entries:
+            try:
+                entry.supply.settle(self._settings.wait_seconds)
+            except Exception as error:
+                error.__traceback__ = None
+                failures.append(error)
+            self._end(entry)
+        if failures:
+            raise ExceptionGroup("what modules know could not be kept", failures)
 
     def _end(self, entry: Entry) -> None:
         del self._entries[entry.module.module_id]

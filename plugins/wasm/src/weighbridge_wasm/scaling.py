@@ -28,7 +28,7 @@ from .functions import Functions
 from .instance import Instance
 from .load import open_load
 from .pool import ModulePool, WarmPool
-from .registry import Registry
+from .registry import Entry, Registry
 from .reset import open_resetter
 from .session import Session
 from .statistics import ModuleStatistics, WasmStatistics
@@ -95,11 +95,16 @@ class WasmScaling:
         """Let go of a module. What it knows is suspended first if it keeps state, and stays in the store.
 
         :raises UnknownModule: if it is not registered.
+        :raises Saturated, StorageFailed, StorageDamaged, StateRefused, CeilingExceeded: as :meth:`suspend` does; it
+            stays registered then.
         """
         self._registry.unregister(module_id)
 
     def unregister_of(self, owner: str) -> int:
-        """Let go of every module that a plugin registered; how many."""
+        """Let go of every module that a plugin registered; how many.
+
+        :raises ExceptionGroup: of what kept states from being suspended; all of them are let go of.
+        """
         return self._registry.unregister_of(owner)
 
     def configure(self, module_id: str, **changes: Any) -> ModuleConfig:
@@ -283,12 +288,17 @@ class WasmScaling:
         )
 
     def close(self) -> None:
-        """Suspend what is to be kept, and let go of everything. Closing twice does nothing."""
-        self._registry.close()
-        self._pool.close()
-        self._load.close()
-        self._resetter.close()
-        self.engine.close()
+        """Suspend what is to be kept, and let go of everything. Closing twice does nothing.
+
+        :raises ExceptionGroup: of what kept states from being suspended; everything is let go of.
+        """
+        try:
+            self._registry.close()
+        finally:
+            self._pool.close()
+            self._load.close()
+            self._resetter.close()
+            self.engine.close()
 
     def _states(self) -> Iterator[StateSupply]:
         for entry in self._registry.entries():

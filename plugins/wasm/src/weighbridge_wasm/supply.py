@@ -31,6 +31,12 @@ class Supply(Protocol):
     def resize(self) -> None:
         """The module's configuration has changed."""
 
+    def settle(self, wait_seconds: float) -> None:
+        """Keep what is to be kept.
+
+        :raises WeighbridgeError: if that cannot be; then all is as it was.
+        """
+
     def release(self) -> None:
         """Let go of everything."""
 
@@ -64,6 +70,9 @@ class WarmSupply:
     def resize(self) -> None:
         """Keep as many as the configuration says now."""
         self._pool.resize_module(self._module.module_id, self._module.config.max_idle)
+
+    def settle(self, wait_seconds: float) -> None:
+        """There is nothing to keep."""
 
     def release(self) -> None:
         """Close them; those in use when they come back."""
@@ -133,6 +142,16 @@ class StateSupply:
 
     def resize(self) -> None:
         """There is one instance, whatever the configuration says; it has its limits from its next use on."""
+
+    def settle(self, wait_seconds: float) -> None:
+        """Suspend the state.
+
+        :raises Saturated: if the instance was in use all the time.
+        :raises StorageFailed, StorageDamaged, StateRefused, CeilingExceeded: as `suspend` does.
+        """
+        if self._instance is not None:
+            with self.door.enter(priority="high", timeout_seconds=wait_seconds):
+                self.suspend()
 
     def release(self) -> None:
         """Close the instance and the door. What is in the store stays."""
