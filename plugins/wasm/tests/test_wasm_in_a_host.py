@@ -214,13 +214,14 @@ def test_a_grown_instance_is_not_used_again(wasm: Any) -> None:
 def test_unknown_modules_are_named_with_the_nearest(wasm: Any) -> None:
     """In calls, sessions, and everything else that takes an id."""
     wasm.register(MODULE, name="sums", functions=FUNCTIONS)
-    for attempt in (
+    attempts: tuple[Callable[[], Any], ...] = (
         lambda: wasm.call("sms", "add"),
         lambda: wasm.session("sms"),
         lambda: wasm.exports("sms"),
         lambda: wasm.configure("sms", max_pages=2),
         lambda: wasm.unregister("sms"),
-    ):
+    )
+    for attempt in attempts:
         with pytest.raises(UnknownModule, match="Did you mean 'sums'"):
             attempt()
 
@@ -293,7 +294,8 @@ def test_limits_change_while_instances_live(wasm: Any) -> None:
     with pytest.raises(DeadlineExceeded):
         wasm.call(module_id, "spin")
     assert wasm.statistics().pool.made - before.made == 2
-    for changes in ({"max_pages": 70_000}, {"keep_state": True}, {"wasi": {}}, {"pages": 1}):
+    wrong: tuple[dict[str, Any], ...] = ({"max_pages": 70_000}, {"keep_state": True}, {"wasi": {}}, {"pages": 1})
+    for changes in wrong:
         with pytest.raises(ConfigurationError):
             wasm.configure(module_id, **changes)
     assert wasm.statistics().modules[module_id].config.max_pages == 4
