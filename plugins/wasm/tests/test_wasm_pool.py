@@ -427,6 +427,18 @@ def test_bytes_found_by_decay_are_held_to_the_bound() -> None:
     assert (cold.closed, warm.closed) == (1, 0)
 
 
+def test_instance_found_too_big_by_decay_goes_alone() -> None:
+    """It is the one that is closed, and counted."""
+    pool: WarmPool[Fake] = WarmPool(max_bytes=500, clock=Clock())
+    (other,) = fill(pool, "ant", 200)
+    (big,) = fill(pool, "bee", 200)
+    use(pool, "bee")
+    big.nbytes = 501
+    assert pool.decay() == 1
+    assert (other.closed, big.closed) == (0, 1)
+    assert closed(pool) == {"over_bytes": 1}
+
+
 def test_instances_in_use_count_with_their_last_figure() -> None:
     """The module is charged for them; the bound is for idle ones alone."""
     pool: WarmPool[Fake] = WarmPool()
@@ -839,5 +851,5 @@ class AnyOrder(RuleBasedStateMachine):
 
 TestAnyOrder = AnyOrder.TestCase
 TestAnyOrder.settings = settings(
-    max_examples=60, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=100, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )

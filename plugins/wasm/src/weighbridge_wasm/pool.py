@@ -292,9 +292,8 @@ class WarmPool(Generic[T]):
             warm = tuple(self._warm)
             stale = [(shelf, entry) for shelf in warm for entry in tuple(shelf.idle) if entry.is_stale]
         self._close(surplus)
-        for shelf, entry in stale:
-            self._measure_idle(shelf, entry)
-        return len(surplus) + self._shrink()
+        count = sum(self._measure_idle(shelf, entry) for shelf, entry in stale)
+        return len(surplus) + count + self._shrink()
 
     def resize(
         self, *, max_per_module: int | None = None, max_items: int | None = None, max_bytes: int | None = None
@@ -500,13 +499,13 @@ class WarmPool(Generic[T]):
             self._failed()
             return entry.nbytes
 
-    def _measure_idle(self, shelf: _Shelf[T], entry: _Entry[T]) -> None:
-        """Measure an idle instance. It is set aside for as long, so that nobody uses or closes it meanwhile."""
+    def _measure_idle(self, shelf: _Shelf[T], entry: _Entry[T]) -> int:
+        """Measure an idle instance; how many were closed. It is set aside: nobody has or closes it meanwhile."""
         with self._lock:
             try:
                 shelf.idle.remove(entry)
             except ValueError:
-                return  # somebody has it
+                return 0  # somebody has it
             shelf.aside += 1
             if not shelf.idle:
                 self._warm.pop(shelf, None)
@@ -524,6 +523,7 @@ class WarmPool(Generic[T]):
                 self._weigh(shelf, -entry.nbytes)
                 late = [entry]
         self._close(late)
+        return len(late)
 
     def _shrink(self) -> int:
         """Close what is beyond the bounds of all modules together; how many."""
