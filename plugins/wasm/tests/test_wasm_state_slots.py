@@ -380,6 +380,40 @@ def test_unknown_slot_is_refused(store: MemoryStore) -> None:
         slots.load("m", SHA, slot="last")  # type: ignore[arg-type] # that is the point
 
 
+def test_state_is_saved_even_if_nothing_can_be_swept(store: MemoryStore) -> None:
+    """What is left over goes at the next save; the one before was acknowledged with its head."""
+    slots = StateSlots(store, part_bytes=SYSTEM_PAGE_BYTES)
+    for number in range(2):
+        slots.save("m", snapshot(number, npages=6))
+    store.fail_at = store.writes + 4  # two parts, the head, and then what the slot had more of
+    slots.save("m", snapshot(2, npages=2))
+    store.fail_at = None
+    assert slots.load("m", SHA) == snapshot(2, npages=2)
+    assert len(store.values) > 1 + nparts(slots)
+    slots.save("m", snapshot(3, npages=2))
+    assert len(store.values) == 1 + nparts(slots)
+
+
+def test_load_waits_for_no_save_that_would_write_over_it() -> None:
+    """Two saves while a load is half done would have it read parts of two states; they come after it."""
+    savers: list[threading.Thread] = []
+
+    class Slow(MemoryStore):
+        def get(self, key: str) -> bytes | None:
+            value = super().get(key)
+            if key.endswith(".0") and not savers:
+                savers.append(threading.Thread(target=lambda: [slots.save("m", snapshot(n)) for n in (2, 3)]))
+                savers[0].start()
+                savers[0].join(0.3)  # time enough for both, if nothing keeps them
+            return value
+
+    slots = StateSlots(Slow(), part_bytes=SYSTEM_PAGE_BYTES)
+    slots.save("m", snapshot(1))
+    assert slots.load("m", SHA) == snapshot(1)
+    savers[0].join()
+    assert slots.load("m", SHA) == snapshot(3)
+
+
 def test_load_beside_saves_is_whole(store: MemoryStore) -> None:
     """Two saves during one load would write over what it reads; every load gives one state as it was saved."""
     slots = StateSlots(store, part_bytes=SYSTEM_PAGE_BYTES)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import struct
+import zlib
 from contextlib import suppress
 
 import pytest
@@ -176,6 +177,81 @@ def test_compressed_content_has_the_size_that_it_says(length: int) -> None:
     body[49:57] = struct.pack("<Q", length)
     with pytest.raises(StorageDamaged, match="tables and content that fit each other"):
         Snapshot.from_bytes(resealed(SQUEEZED, bytes(body)))
+
+
+def zeros(npages: int) -> Snapshot:
+    """Two runs of zeros, and nothing else."""
+    return Snapshot(module_sha256=SHA, pages=npages, runs=(Run(0, 4096, None), Run(8192, 4096, None)))
+
+
+def with_number(body: bytes, at: int, layout: str, number: int) -> bytes:
+    """The body with another number at a place of its prefix, whose parts are at 32, 36, 40, 41, 45 and 49."""
+    return body[:at] + struct.pack(layout, number) + body[at + struct.calcsize(layout) :]
+
+
+PLAIN, ZEROS, THIN = body_of(SEALED), body_of(zeros(1).to_bytes()), body_of(SQUEEZED)
+TABLE = len(ZEROS) - 2 * 9
+LONGER = zlib.compress(SEALED[-DIGEST_BYTES - 3 * SYSTEM_PAGE_BYTES : -DIGEST_BYTES] + b"x")
+STORED = len(THIN) - len(zlib.compress(PLAIN[-3 * SYSTEM_PAGE_BYTES :], level=1))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        with_number(ZEROS, 45, "<I", 3),
+        with_number(ZEROS, 45, "<I", 1),
+        with_number(ZEROS, 40, "<B", 1 | 4),
+        with_number(ZEROS, 32, "<I", MOST_PAGES + 1),
+        with_number(ZEROS, 49, "<Q", 4096) + bytes(4096),
+        with_number(PLAIN, TABLE + 8 + 5 + 17, "<B", 2),
+        PLAIN + b"x",
+        PLAIN[:-1],
+        THIN + b"x",
+        THIN[:-1],
+        THIN[:STORED] + LONGER,
+        with_number(ZEROS, 41, "<I", 1),
+        ZEROS[:41] + struct.pack("<IIQ", 1, 0, 0) + b"\5\0\0\0\0",
+        ZEROS[:41] + struct.pack("<IIQ", 1, 0, 0) + b"\4" + bytes(15),
+    ],
+    ids=[
+        "more runs than there are",
+        "fewer",
+        "a flag of another format",
+        "a memory that is too large",
+        "content without a run",
+        "a run of an unknown kind",
+        "more content",
+        "less content",
+        "more behind what is compressed",
+        "less of what is compressed",
+        "compressed content that is longer",
+        "a global that is not there",
+        "a global of an unknown type",
+        "a global that is cut",
+    ],
+)
+def test_body_that_does_not_hold_together_is_damage(body: bytes) -> None:
+    """Every length, kind and flag is looked at, even under a checksum that is right."""
+    with pytest.raises(StorageDamaged, match=r"a snapshot.*is damaged"):
+        Snapshot.from_bytes(seal(PART, (body,)))
+
+
+def test_globals_are_in_the_first_part() -> None:
+    """Some in another one would be left out in silence."""
+    first, second = SAMPLE.parts(limit_bytes=2 * SYSTEM_PAGE_BYTES)
+    body = with_number(body_of(second), 41, "<I", 1)
+    other = body[:57] + b"\0" + bytes(4) + body[57:]
+    assert Snapshot.from_parts((first, second)) == SAMPLE
+    with pytest.raises(StorageDamaged, match="wanted globals in the first part, had some in part 2"):
+        Snapshot.from_parts((first, seal(PART, (other,))))
+
+
+def test_other_files_are_told_by_their_beginning() -> None:
+    """What was never one of ours is called that, and not a checksum that is wrong."""
+    with pytest.raises(StorageDamaged, match="at its beginning, had b'PNG"):
+        Snapshot.from_bytes(b"PNG".ljust(100, b"\0"))
+    with pytest.raises(StorageDamaged, match=f"wanted a body of {len(PLAIN)} bytes, had {len(PLAIN) - 5}"):
+        Snapshot.from_bytes(SEALED[:-5])
 
 
 def test_newer_format_is_refused_and_not_called_damaged() -> None:
