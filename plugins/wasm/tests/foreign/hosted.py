@@ -5,12 +5,11 @@ python -m foreign.hosted STORE MODULE new|HANDLE STATEMENT...
 
 from __future__ import annotations
 
+import importlib
 import json
 import sys
 from pathlib import Path
 from typing import Final
-
-from weighbridge import isolation
 
 from .drivers.sqlite import Database, Sqlite, start
 from .in_session import InSession
@@ -20,6 +19,8 @@ NAME: Final = "database"
 
 def main(store: str, module: str, handle: str, *statements: str) -> None:
     """Print the database's handle, what each statement gives, and how the module stands after that."""
+    # By its name: the host is no dependency of the plugin.
+    isolation = importlib.import_module("weighbridge.isolation")
     with isolation.IsolatedHost(meter="process", store=store) as host:
         host.allow("wasm")
         host.load("wasm")
