@@ -51,7 +51,7 @@ def test_machine_without_proc_takes_the_next_way(monkeypatch: pytest.MonkeyPatch
 
 def test_call_that_tells_nothing_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """A kernel that answers and leaves pages out is not believed: memory of our own comes back different."""
-    monkeypatch.setattr(DirtyPages, "runs", lambda self, address, nbytes: [])
+    monkeypatch.setattr(DirtyPages, "scan", lambda self, address, nbytes: ([], []))
     with open_resetter() as resetter:
         assert resetter.strategy == "madvise"
         assert "pagemap: a memory filled by copying came back different" in resetter.evidence

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from weighbridge_wasm.reset import Baseline, DirtyPages, open_resetter
 from weighbridge_wasm.reset.baseline import PAGE
+from weighbridge_wasm.reset.resetter import MOST_READ_BYTES
 from weighbridge_wasm.reset.trial import scratch
 
 PAGES = 64
@@ -52,7 +53,9 @@ def test_exactly_the_pages_written_to_are_told(
             memory[page * PAGE + 8]
         for page in written:
             memory[page * PAGE + 5] = 1
-        assert pages_of(dirty.runs(address, NBYTES)) == written
+        found, read = dirty.scan(address, NBYTES)
+        assert pages_of(found) == pages_of(dirty.runs(address, NBYTES)) == written
+        assert pages_of(read) == (set() if image else looked_at - written)
 
 
 def test_runs_are_counted_from_the_address(dirty: DirtyPages) -> None:
@@ -79,6 +82,20 @@ def test_scan_makes_nothing_resident(dirty: DirtyPages) -> None:
         assert dirty.runs(address, nbytes) == [(nbytes - PAGE, nbytes)]
         assert resident_bytes() - before < 123 * PAGE
         assert memory[nbytes - 1] == 0
+
+
+@pytest.mark.parametrize("is_much", [False, True], ids=["little", "much"])
+def test_much_that_was_only_read_is_given_back(dirty: DirtyPages, is_much: bool) -> None:
+    """A guest that reads all of a large memory once does not make every later scan look at all of it."""
+    nbytes = MOST_READ_BYTES + 123 * PAGE
+    with open_resetter() as resetter, scratch(nbytes) as (address, memory):
+        memory[5 * PAGE] = 1
+        memory.find(b"x", 0, nbytes if is_much else 9 * PAGE)
+        resetter.reset(address, nbytes, Baseline.of([], nbytes))
+        written, read = dirty.scan(address, nbytes)
+        assert pages_of(written) == {5}
+        assert pages_of(read) == (set() if is_much else set(range(9)) - {5})
+        assert memory[5 * PAGE] == 0
 
 
 def resident_bytes() -> int:

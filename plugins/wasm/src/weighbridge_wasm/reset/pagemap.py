@@ -56,26 +56,33 @@ class DirtyPages:
     def runs(self, address: int, nbytes: int) -> list[Run]:
         """The runs of whole pages that were written to, in ascending order, counted from `address`.
 
-        Takes time in proportion to what was written to, and nearly none for what was never touched.
-
         :raises OSError: the kernel has no such call, or does not allow it.
         :raises ValueError: closed.
+        """
+        return self.scan(address, nbytes)[0]
+
+    def scan(self, address: int, nbytes: int) -> tuple[list[Run], list[Run]]:
+        """The same, and beside it the runs that were read and never written to, except those of a file.
+
+        Takes time in proportion to what was touched, and nearly none for what was not.
         """
         file = self._files.get(os.getpid()) or self._adopt()
         try:
             question = self._idle.pop()  # one each: two threads would write into each other's
         except IndexError:
             question = _Question(self._regions)
-        found: list[Run] = []
+        written: list[Run] = []
+        read: list[Run] = []
         numbers, answer, end = question.numbers, question.answer, address + nbytes
         numbers[_START], numbers[_END] = address, end
         while numbers[_START] < end:
             count = self._ioctl(file, _PAGEMAP_SCAN, question.structure, True)
             for at in range(0, count * _NUMBERS_OF_A_REGION, _NUMBERS_OF_A_REGION):
+                found = read if answer[at + 2] else written
                 found.append((answer[at] - address, answer[at + 1] - address))
             numbers[_START] = numbers[_WALK_END]  # before the end where the vector was full
         self._idle.append(question)
-        return found
+        return written, read
 
     def close(self) -> None:
         """Close the descriptor; twice is once."""
@@ -111,10 +118,11 @@ class _Question:
         self.numbers = memoryview(self.structure).cast("Q")
         self.numbers[0] = len(self.structure)
         self.numbers[5], self.numbers[6] = ctypes.addressof(vector), regions
-        # A page is told of if none of the inverted ones is set (inverted and wanted), and one of the others is. No
-        # category is asked for in return: then neighbours that differ in it come as one region.
-        self.numbers[8] = self.numbers[9] = _FILE | _PFNZERO
+        # A page is told of if it is of no file (inverted and wanted), and there or swapped out. What is asked for in
+        # return is only whether it is the page of zeros: neighbours that differ otherwise come as one region.
+        self.numbers[8] = self.numbers[9] = _FILE
         self.numbers[10] = _PRESENT | _SWAPPED
+        self.numbers[11] = _PFNZERO
 
 
 def _open_pagemap() -> FileIO:
