@@ -13,7 +13,7 @@ from typing import Any
 import attrs
 import pytest
 import wasmtime
-from weighbridge_hookspecs import GateStatistics, InvalidModule
+from weighbridge_hookspecs import ConfigurationError, GateStatistics, InvalidModule
 
 from weighbridge_wasm.config import ScalingSettings
 from weighbridge_wasm.figures import figures
@@ -435,7 +435,7 @@ def test_a_file_has_what_the_last_call_printed(run: Callable[..., Ran], tmp_path
     document = run("run", path, "print", "--stdout", out, "--times", 3, "--json").document
     assert out.read_bytes() == b"hello"
     assert (document["instances"], document["results"]) == ("fresh", [0])
-    assert document["obstacles"] == ["stdout is a file, which each use begins anew"]
+    assert document["obstacles"] == ["the file for stdout is opened anew for each use"]
 
 
 def test_a_document_stands_alone(run: Callable[..., Ran], tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -470,6 +470,31 @@ def test_a_module_has_what_was_granted(
     (tmp_path / "file").write_text("x")
     words = [option.replace("HERE", str(tmp_path)) for option in options]
     assert run("run", path, *function, *words).said == str(errno)
+
+
+def test_a_folder_is_that_of_the_moment(scaling: WasmScaling, tmp_path: Path) -> None:
+    """A call that went well is not ended by what happens to its folder; the next one finds what is there then."""
+    folder = tmp_path / "folder"
+
+    def fill() -> None:
+        folder.mkdir()
+        (folder / "file").write_text("x")
+
+    def remove() -> None:
+        (folder / "file").unlink()
+        folder.rmdir()
+
+    fill()
+    wasm = bytes(wasmtime.wat2wasm(LOOKS))
+    module_id = scaling.register(wasm, {"wasi": {"folders": [{"guest": "/", "host": str(folder)}]}})
+    assert [scaling.call(module_id, "open", 2) for _ in range(2)] == [0, 0]
+    with scaling.session(module_id) as session:
+        assert session.call("open", 2) == 0
+        remove()
+    with pytest.raises(ConfigurationError, match=str(folder)):
+        scaling.call(module_id, "open", 2)
+    fill()
+    assert scaling.call(module_id, "open", 2) == 0
 
 
 # --- help and statistics ----------------------------------------------------------------------------------------------

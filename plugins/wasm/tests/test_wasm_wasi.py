@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from weighbridge_hookspecs import ConfigurationError, DeadlineExceeded
 
 from weighbridge_wasm.clocks import EFAULT, EINVAL, ENOTSUP, MONOTONIC, MOST_SUBSCRIPTIONS, REALTIME, SUCCESS, Clocks
-from weighbridge_wasm.wasi import ENOTCAPABLE, MODULE, Folder, Shadow, WasiGrants, imports_wasi, release
+from weighbridge_wasm.wasi import ENOTCAPABLE, MODULE, Folder, Shadow, WasiGrants, imports_wasi
 
 BADF: Final = 8
 NOENT: Final = 44
@@ -818,46 +818,28 @@ def test_grants_are_said_in_words() -> None:
     )
 
 
-def test_a_released_store_has_nothing_open(make: Any, tmp_path: Path) -> None:
-    """Its folders and files are closed, and calls into WASI are still answered."""
-    (tmp_path / "file").write_bytes(b"inside")
-    guest = make(folders=[Folder(guest="/", host=str(tmp_path))], stdin=str(tmp_path / "file"))
-    before = descriptors()
-    assert guest.open("file") == SUCCESS
-    release(guest.store)
-    after = descriptors()
-    assert before is None or after is None or after < before
-    assert guest.open("file") == BADF
-    assert guest.taken(0) == b""
-
-
 @pytest.mark.parametrize(
-    ("granted", "opens"),
+    ("granted", "opened"),
     [
-        ({}, False),
-        ({"stdin": "inherit", "stdout": "inherit", "clock": True, "arguments": ["a"]}, False),
-        ({"stdin": "a"}, True),
-        ({"stdout": "a"}, True),
-        ({"stderr": "a"}, True),
-        ({"folders": [{"guest": "/", "host": "/"}]}, True),
+        ({}, ()),
+        ({"stdin": "inherit", "stdout": "inherit", "clock": True, "random": True, "arguments": ["a"]}, ()),
+        ({"stdin": "a", "stdout": "b", "stderr": "c"}, ("file for stdin", "file for stdout", "file for stderr")),
+        ({"folders": [{"guest": "/a", "host": "/"}, {"guest": "/b", "host": "/"}]}, ("folder /a", "folder /b")),
     ],
 )
-def test_it_is_known_whether_anything_is_opened(granted: Mapping[str, Any], opens: bool) -> None:
-    """Folders and files are; streams of this process are open already."""
-    assert WasiGrants.read(granted).opens_files is opens
+def test_what_is_opened_is_in_the_way_of_a_reset(granted: Mapping[str, Any], opened: tuple[str, ...]) -> None:
+    """Folders and files are, each in words, and nothing else is."""
+    assert WasiGrants.read(granted).obstacles() == tuple(f"the {one} is opened anew for each use" for one in opened)
 
 
-def test_only_files_to_write_to_are_in_the_way_of_a_reset(make: Any, tmp_path: Path) -> None:
-    """A new context empties them, and everything else is as it was at the beginning."""
+def test_a_new_context_empties_the_file_that_was_written_to(make: Any, tmp_path: Path) -> None:
+    """Which is why a reset after the use would be too early."""
     path = tmp_path / "out"
-    guest = make(stdout=str(path), stderr="inherit", stdin=os.devnull, folders=[Folder(guest="/", host=str(tmp_path))])
+    guest = make(stdout=str(path))
     guest.written(b"filled")
     assert path.read_bytes() == b"filled"
     guest.grants.configure(guest.store)
     assert path.read_bytes() == b""
-    assert guest.grants.obstacles() == ("stdout is a file, which each use begins anew",)
-    assert len(WasiGrants(stdout=str(path), stderr=str(path)).obstacles()) == 2
-    assert attrs.evolve(guest.grants, stdout=None).obstacles() == WasiGrants(stdout="inherit").obstacles() == ()
 
 
 def test_a_relative_folder_is_that_of_the_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

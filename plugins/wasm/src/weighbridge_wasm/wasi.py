@@ -222,19 +222,19 @@ class WasiGrants:
         lines += [name for name in ("clock", "random") if getattr(self, name)]
         return (*lines, *(f"{name}: {getattr(self, name)}" for name in _STREAMS if getattr(self, name)))
 
-    @property
-    def opens_files(self) -> bool:
-        """Whether a context with these grants opens folders or files of this machine."""
-        return bool(self.folders) or any(getattr(self, name) not in (None, INHERIT) for name in _STREAMS)
-
     def obstacles(self) -> tuple[str, ...]:
         """Why an instance with these grants cannot be reset in place, in words.
 
-        Only files to write to are in the way: a reset gives the store a new context, and that would empty them, right
-        after the use that filled them.
+        Folders and files are opened when an instance is made, so that each use finds what is there then, and has the
+        error if it is nothing. A context that is made at a reset would be one use too early for that: it would also
+        empty a file right after the use that wrote to it, and keep all of them open until the next.
         """
-        files = [name for name in ("stdout", "stderr") if getattr(self, name) not in (None, INHERIT)]
-        return tuple(f"{name} is a file, which each use begins anew" for name in files)
+        files = [name for name in _STREAMS if getattr(self, name) not in (None, INHERIT)]
+        opened = [
+            *(f"the folder {folder.guest}" for folder in self.folders),
+            *(f"the file for {name}" for name in files),
+        ]
+        return tuple(f"{what} is opened anew for each use" for what in opened)
 
     # --- linking ------------------------------------------------------------------------------------------------------
 
@@ -267,7 +267,7 @@ class WasiGrants:
     def configure(self, store: wasmtime.Store) -> None:
         """Give `store` a new context: what an earlier one had open is closed, files are at their beginning.
 
-        To be called before an instance is made, and before each use of it. A store without one would end the process
+        To be called before an instance is made, and at each reset. A store without one would end the process
         at the first call into WASI (``wasi context must be populated`` in wasmtime's crates/c-api/src/linker.rs).
 
         :raises ConfigurationError: if a folder or a file cannot be opened.
@@ -286,11 +286,6 @@ class WasiGrants:
 
 
 _NOTHING: Final = WasiGrants()
-
-
-def release(store: wasmtime.Store) -> None:
-    """Close what the context of `store` has open; it has one then to which nothing is granted."""
-    store.set_wasi(wasmtime.WasiConfig())
 
 
 def imports_wasi(imports: Iterable[Import]) -> bool:
