@@ -6,7 +6,8 @@ Each call goes through the gate, takes a warm instance of the pool, computes, an
 "static" is a limit that stays; "system" and "external" follow the load of everybody, and that of everybody else, with a
 look every 0.5 s. Beside them run so many processes that take a core each if they get it. Limits that move have 5 s to
 settle first. Rounds alternate; the figures are medians: calls a second, as a share of the best static limit beside
-nobody, and the 99th percentile of the time that a call takes once it has its place.
+nobody, and the 99th percentile of the time that a call takes once it has its place. What strangers took of the cores
+meanwhile is printed below: a limit that makes room for others cannot be judged on a machine that has others.
 
 Goal: "external" alone on the machine has at least 90 % of the best static limit.
 """
@@ -14,6 +15,7 @@ Goal: "external" alone on the machine has at least 90 % of the best static limit
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import platform
 import statistics
@@ -23,7 +25,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from typing import Any, cast, get_args
 
 import attrs
@@ -34,7 +36,7 @@ from weighbridge_wasm.concurrency import ConcurrencyControl
 from weighbridge_wasm.cores import Cores, find_cores
 from weighbridge_wasm.engine import Engine
 from weighbridge_wasm.instance import Instance
-from weighbridge_wasm.load import LoadKind, open_load
+from weighbridge_wasm.load import ExternalLoad, LoadKind, open_load
 from weighbridge_wasm.pool import WarmPool
 from weighbridge_wasm.program import Program
 from weighbridge_wasm.reset import open_resetter
@@ -115,26 +117,27 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     cores = find_cores()
-    rows = measure(cores, options.rounds, options.seconds)
+    rows, strangers = measure(cores, options.rounds, options.seconds)
     if options.json:
-        print(json.dumps({"cores": cores.count, "rows": rows}, indent=2))
+        print(json.dumps({"cores": cores.count, "strangers": strangers, "rows": rows}, indent=2))
         return
-    print_table(cores, rows)
+    print_table(cores, rows, strangers)
 
 
-def measure(cores: Cores, rounds: int, seconds: float) -> list[dict[str, Any]]:
-    """One row for each limit, and for each number of others."""
+def measure(cores: Cores, rounds: int, seconds: float) -> tuple[list[dict[str, Any]], float]:
+    """One row for each limit, and for each number of others; and the share of the cores that strangers took."""
     names = [*(f"static {limit}" for limit in sorted({1, cores.count, 2 * cores.count})), "system", "external"]
     found: dict[tuple[str, int], list[Figure]] = {(name, hogs): [] for name in names for hogs in HOGS}
+    strangers = []
     with work() as ours:
-        for _ in range(rounds):
-            for hogs in HOGS:
-                with others(hogs):
-                    for name in names:
-                        found[name, hogs].append(run(ours, name, cores, seconds))
+        for _, hogs, name in itertools.product(range(rounds), HOGS, names):
+            with others(hogs), closing(ExternalLoad(cores)) as load:
+                found[name, hogs].append(run(ours, name, cores, seconds))
+                if not hogs:
+                    strangers.append(load.sample() or 0.0)
     rows = [summary(name, hogs, figures) for (name, hogs), figures in found.items()]
     best = max(row["calls_per_second"] for row in rows if row["name"].startswith("static") and not row["hogs"])
-    return [{**row, "share": row["calls_per_second"] / best} for row in rows]
+    return [{**row, "share": row["calls_per_second"] / best} for row in rows], statistics.mean(strangers)
 
 
 def run(ours: Work, name: str, cores: Cores, seconds: float) -> Figure:
@@ -147,13 +150,10 @@ def run(ours: Work, name: str, cores: Cores, seconds: float) -> Figure:
 def run_moving(ours: Work, kind: LoadKind, cores: Cores, seconds: float) -> Figure:
     """A limit that follows load, once it has settled."""
     gate = ConcurrencyGate(cores.count)
-    load = open_load(kind, cores)
-    try:
+    with closing(open_load(kind, cores)) as load:
         control = ConcurrencyControl(cores, load, gate.resize, interval_seconds=INTERVAL_SECONDS)
         ours.crowd(gate, SETTLE_SECONDS, control.tick)
         return ours.crowd(gate, seconds, control.tick)
-    finally:
-        load.close()
 
 
 def summary(name: str, hogs: int, figures: list[Figure]) -> dict[str, Any]:
@@ -201,7 +201,7 @@ def others(count: int) -> Iterator[None]:
             hog.wait()
 
 
-def print_table(cores: Cores, rows: list[dict[str, Any]]) -> None:
+def print_table(cores: Cores, rows: list[dict[str, Any]], strangers: float) -> None:
     """Calls a second, share of the best static limit, slowest in a hundred, and where a moving limit ended."""
     print(f"Python {platform.python_version()}, {cores.count} cores ({cores.source}), {CLIENTS} clients")
     print(f"{'':<12}" + "".join(f"{f'beside {hogs}':>26}" for hogs in HOGS))
@@ -209,6 +209,7 @@ def print_table(cores: Cores, rows: list[dict[str, Any]]) -> None:
         print(f"{name:<12}" + "".join(cell(row) for row in rows if row["name"] == name))
     alone = next(row for row in rows if row["name"] == "external" and not row["hogs"])
     print(f"external alone: {alone['share']:.0%} of the best static limit; goal: at least {GOAL:.0%}")
+    print(f"strangers took {strangers:.0%} of the cores beside 0")
 
 
 def cell(row: dict[str, Any]) -> str:
