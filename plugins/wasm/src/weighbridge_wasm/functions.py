@@ -16,6 +16,7 @@ import attrs
 import wasmtime
 
 from . import public
+from .signals import Deferral
 from .values import RAW_BYTES, Signature, Value
 
 if TYPE_CHECKING:
@@ -129,8 +130,11 @@ class _Binding:
     raw: type[ctypes.Array[ctypes.c_uint8]]
 
 
-class _Current(threading.local):
+class Current(threading.local):
+    """What calls in this thread."""
+
     place: Place | None = None
+    deferral: Deferral | None = None
 
 
 class HostFunctions:
@@ -140,12 +144,12 @@ class HostFunctions:
     """
 
     def __init__(self, seam: Seam | None) -> None:
-        self.current: Final = _Current()
+        self.current: Final = Current()
         """What calls in this thread: set it around every call."""
         self._seam = seam
         self._bindings: list[_Binding] = []
         self._trampoline: Trampoline = (
-            None if seam is None else seam.trampoline(_answering(self._bindings, self.current))
+            None if seam is None else seam.trampoline(_answering(self._bindings, self.current), _keeping(self.current))
         )
 
     def __len__(self) -> int:
@@ -183,7 +187,7 @@ class HostFunctions:
         self._bindings.clear()
 
 
-def _answering(bindings: list[_Binding], current: _Current) -> Callable[[int, int, int], bool]:
+def _answering(bindings: list[_Binding], current: Current) -> Callable[[int, int, int], bool]:
     """What answers for all functions of a program. It holds the list and no owner of it: no ring of references."""
 
     def answer(number: int, caller: int, values: int) -> bool:
@@ -191,6 +195,8 @@ def _answering(bindings: list[_Binding], current: _Current) -> Callable[[int, in
         if place is None:
             return False
         try:
+            if current.deferral is not None:
+                current.deferral.deliver()
             binding = _find(bindings, number)
             raw = binding.raw.from_address(values)
             arguments = binding.signature.take_arguments(raw)
@@ -203,13 +209,23 @@ def _answering(bindings: list[_Binding], current: _Current) -> Callable[[int, in
     return answer
 
 
+def _keeping(current: Current) -> Callable[[BaseException], None]:
+    def keep(error: BaseException) -> None:
+        if current.place is not None:
+            current.place.keep(error)
+
+    return keep
+
+
 def _public_answer(
-    bindings: list[_Binding], number: int, current: _Current
+    bindings: list[_Binding], number: int, current: Current
 ) -> Callable[[Any, tuple[Any, ...]], list[Value]]:
     def answer(caller: Any, arguments: tuple[Any, ...]) -> list[Value]:
         place = current.place
         try:
             if place is not None:
+                if current.deferral is not None:
+                    current.deferral.deliver()
                 binding = _find(bindings, number)
                 return binding.signature.fitted(_call(binding, place, caller, arguments))
         except BaseException as error:

@@ -17,8 +17,9 @@ from .binary import ModuleFacts
 from .config import PAGE_BYTES
 from .engine import TICK_SECONDS, Engine
 from .failures import Exited
-from .functions import HostFunctions
+from .functions import Current, HostFunctions, Place
 from .reset import Baseline, Resetter
+from .signals import defer, ensure_room
 from .values import Signature, Value
 
 __all__ = ["Exited", "Instance", "Limits", "Linked", "Pristine"]
@@ -171,6 +172,7 @@ class Instance:
 
     def call_within(self, function: str, arguments: Sequence[Value]) -> Any:
         """Call an exported function while another one runs, from a host function, under the limits of the outer one."""
+        ensure_room()
         return (self._runs.get(function) or self._prepare(function))(arguments)
 
     def keep(self, error: BaseException) -> None:
@@ -212,10 +214,8 @@ class Instance:
                 return run(arguments)
         else:
             self._ticker.enter(self)
-        outer = None if current is None else current.place
+        outer = None if current is None else self._enter(current)
         try:
-            if current is not None:
-                current.place = self
             if seconds is not None:
                 self._time(ticks, seconds)
             return run(arguments)
@@ -226,7 +226,22 @@ class Instance:
         finally:
             self._ticker.leave(self)
             if current is not None:
-                current.place = outer
+                self._leave(current, outer)
+
+    def _enter(self, current: Current) -> Place | None:
+        """Say to the host functions of this thread whose call runs; gives whose did before."""
+        ensure_room()
+        outer = current.place
+        if outer is None:
+            current.deferral = defer()
+        current.place = self
+        return outer
+
+    def _leave(self, current: Current, outer: Place | None) -> None:
+        current.place = outer
+        if outer is None and current.deferral is not None:
+            deferral, current.deferral = current.deferral, None
+            deferral.end()
 
     def _refuel(self, fuel: int | None) -> None:
         if fuel is not None and not 0 <= fuel <= ENDLESS_FUEL:

@@ -191,11 +191,12 @@ class Seam:
         self.error_delete(error)
         return Exited(status.value) if has_exited else from_error(text)
 
-    def trampoline(self, answer: Callable[[int, int, int], bool]) -> Trampoline:
+    def trampoline(self, answer: Callable[[int, int, int], bool], keep: Callable[[BaseException], None]) -> Trampoline:
         """What C calls for every host function of a program.
 
         :param answer: called with the number of the function, the caller, and where the array of its values is; false
             makes the module stop.
+        :param keep: takes what came between two lines of `answer`.
         """
         trap_new = self.trap_new
 
@@ -204,8 +205,8 @@ class Seam:
             try:
                 if answer(number or 0, caller, values or 0):
                     return 0
-            except BaseException:  # a signal's, between two lines of `answer`
-                pass
+            except BaseException as error:
+                keep(error)
             trap: int = trap_new(b"host", 4)
             return trap
 
@@ -220,10 +221,18 @@ class Seam:
         """
         module, name = (part.encode() for part in names)
         error = self.linker_define_func_unchecked(
-            linker.ptr(), module, len(module), name, len(name), kind.ptr(), ctypes.cast(entry, _POINTER), number, None
+            linker.ptr(), module, len(module), name, len(name), kind.ptr(), _address_of(entry), number, None
         )
         if error is not None:
             raise self.error_of(error)
+
+
+def _address_of(pointer: Any) -> int | None:
+    """What a pointer or a function points to. ``ctypes.cast`` would make a ring of references of it.
+
+    https://github.com/python/cpython/issues/57045
+    """
+    return _POINTER.from_buffer_copy(pointer).value
 
 
 class PrivateAccess:
@@ -234,7 +243,7 @@ class PrivateAccess:
         self.is_spoiled = False
         self._seam = seam
         self._store = store  # the context below is inside of it
-        self._context = ctypes.cast(store._context(), _POINTER)
+        self._context = _address_of(store._context())
         self._instance = (ctypes.c_uint8 * _SIZES["wasmtime_instance_t"])()
         self._trap = _POINTER()
 
@@ -338,7 +347,7 @@ class PrivateAccess:
 class PrivateMemory:
     """See :class:`~weighbridge_wasm.access.MemoryAccess`."""
 
-    def __init__(self, seam: Seam, context: ctypes.c_void_p, export: ctypes.Array[ctypes.c_uint8]) -> None:
+    def __init__(self, seam: Seam, context: int | None, export: ctypes.Array[ctypes.c_uint8]) -> None:
         self._data, self._data_size, self._grow = seam.memory_data, seam.memory_data_size, seam.memory_grow
         self._delete = seam.error_delete
         self._context = context
@@ -369,7 +378,7 @@ class PrivateGlobals:
     def __init__(
         self,
         seam: Seam,
-        context: ctypes.c_void_p,
+        context: int | None,
         exports: Sequence[tuple[ctypes.Array[ctypes.c_uint8], str]],
     ) -> None:
         self._get, self._set, self._error_of = seam.global_get, seam.global_set, seam.error_of
