@@ -5,12 +5,16 @@ from __future__ import annotations
 import threading
 import time
 import traceback
-from collections import Counter, OrderedDict, deque
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Mapping
-from typing import Final, Generic, Literal, Protocol, TypeAlias, TypeVar, get_args
+from typing import Final, Generic, Literal, get_args
 
 import attrs
 from weighbridge_hookspecs import ConfigurationError
+
+from .shelf import Entry, ModulePool, Poolable, Reason, Shelf, T
+
+__all__ = ["ModulePool", "PoolStatistics", "Poolable", "Reason", "WarmPool"]
 
 DEFAULT_MAX_PER_MODULE: Final = 10
 """Idle instances of one module."""
@@ -22,51 +26,6 @@ DEFAULT_WINDOWS: Final = 2
 """Windows between two calls of `decay` whose peaks are remembered."""
 
 _MEASURE_SECONDS: Final = 1.0
-
-Reason: TypeAlias = Literal[
-    "closed", "decayed", "discarded", "dropped", "evicted", "failed_reset", "full", "over_bytes", "spoiled", "trimmed"
-]
-"""Why an instance was closed.
-
-- ``closed``: the pool was.
-- ``decayed``: more were idle than its module used at once of late.
-- ``discarded``: its module was.
-- ``dropped``: whoever had it did not want it kept.
-- ``evicted``: there were too many idle ones in all, and its module was the one used least recently.
-- ``failed_reset``: it could not be made pristine.
-- ``full``: its module had as many idle ones as it may have.
-- ``over_bytes``: idle ones took too many bytes, and its module was the one used least recently.
-- ``spoiled``: its last call trapped, or was interrupted.
-- ``trimmed``: memory was wanted back.
-"""
-
-
-class Poolable(Protocol):
-    """What a pool keeps. The pool calls it from one thread at a time, and never while it is lent."""
-
-    def reset(self) -> bool:
-        """Make it pristine; False if that cannot be."""
-
-    def resident_bytes(self) -> int:
-        """Memory that it occupies, in bytes."""
-
-    def close(self) -> None:
-        """Give everything back."""
-
-
-T = TypeVar("T", bound=Poolable)
-
-
-@attrs.frozen(kw_only=True)
-class ModulePool:
-    """What the pool has of one module."""
-
-    idle: int
-    in_use: int
-    peak: int
-    """The most that were in use at once, in this window and those remembered."""
-    resident_bytes: int
-    """Of the idle ones and those in use, as last measured; one that never came back yet counts for nothing."""
 
 
 @attrs.frozen(kw_only=True)
@@ -94,50 +53,6 @@ class PoolStatistics:
     last_failure: str | None
     modules: Mapping[str, ModulePool]
     """By module, the one used least recently first."""
-
-
-class _Entry(Generic[T]):
-    """One instance of the pool, idle or lent."""
-
-    __slots__ = ("is_stale", "item", "measured_at", "nbytes", "shelf")
-
-    def __init__(self, item: T) -> None:
-        self.item: Final = item
-        self.shelf: _Shelf[T] | None = (
-            None  # only while it is lent: a shelf has its idle ones, and rings are to be none
-        )
-        self.nbytes = 0
-        self.measured_at = float("-inf")
-        self.is_stale = True  # used since it was measured
-
-
-class _Shelf(Generic[T]):
-    """The instances of one module."""
-
-    __slots__ = ("aside", "idle", "idle_bytes", "in_use", "is_open", "key", "max_idle", "peak", "peaks")
-
-    def __init__(self, key: str, windows: int) -> None:
-        self.key: Final = key
-        self.idle: Final[deque[_Entry[T]]] = deque()  # used last is last
-        self.aside = 0  # idle ones that are being measured
-        self.idle_bytes = 0  # those set aside among them
-        self.in_use = self.peak = 0
-        self.peaks: Final[deque[int]] = deque(maxlen=windows)
-        self.is_open = True
-        self.max_idle: int | None = None
-
-    def lend(self, entry: _Entry[T]) -> None:
-        entry.shelf = self
-        entry.is_stale = True
-        self.in_use += 1
-        if self.in_use > self.peak:  # no call of max: the collector may come in between, and whoever it wakes lend
-            self.peak = self.in_use
-
-    def end_window(self) -> int:
-        """The peak of the windows that are remembered, with the one that ends now."""
-        self.peaks.append(self.peak)
-        self.peak = self.in_use
-        return max(self.peaks)
 
 
 class WarmPool(Generic[T]):
@@ -184,9 +99,9 @@ class WarmPool(Generic[T]):
         # The collector may run a finalizer that comes back here while its thread is at work in here: at any call. So
         # what is looked at is taken with no call in between, and every state in between is one that others can take.
         self._lock: Final = threading.RLock()
-        self._shelves: dict[str, _Shelf[T]] = {}
-        self._warm: OrderedDict[_Shelf[T], None] = OrderedDict()  # those with something idle, used last is last
-        self._lent: dict[int, _Entry[T]] = {}  # by the id of the instance
+        self._shelves: dict[str, Shelf[T]] = {}
+        self._warm: OrderedDict[Shelf[T], None] = OrderedDict()  # those with something idle, used last is last
+        self._lent: dict[int, Entry[T]] = {}  # by the id of the instance
         self._idle = self._idle_bytes = self._in_use = 0
         self._made = self._reused = self._missed = self._returned = self._failures = 0
         self._closed: Counter[Reason] = Counter(dict.fromkeys(get_args(Reason), 0))
@@ -222,7 +137,7 @@ class WarmPool(Generic[T]):
             if shelf is None:
                 shelf = self._shelf(key)
             self._made += 1
-            self._lend(shelf, _Entry(item))
+            self._lend(shelf, Entry(item))
         return item
 
     def release(self, item: T) -> bool:
@@ -338,7 +253,7 @@ class WarmPool(Generic[T]):
     def statistics(self) -> PoolStatistics:
         """How it stands, all of one moment."""
         with self._lock:
-            lent: Counter[_Shelf[T] | None] = Counter()
+            lent: Counter[Shelf[T] | None] = Counter()
             for entry in tuple(self._lent.values()):
                 lent[entry.shelf] += entry.nbytes
             warm = self._warm.copy()
@@ -354,7 +269,7 @@ class WarmPool(Generic[T]):
                 closed=dict(self._closed),
                 failures=self._failures,
                 last_failure=self._last_failure,
-                modules={shelf.key: _describe(shelf, lent[shelf]) for shelf in (*cold, *warm)},
+                modules={shelf.key: shelf.describe(lent[shelf]) for shelf in (*cold, *warm)},
             )
 
     def __repr__(self) -> str:
@@ -362,19 +277,19 @@ class WarmPool(Generic[T]):
 
     # --- steps with the lock held ------------------------------------------------------------------------------------
 
-    def _shelf(self, key: str) -> _Shelf[T]:
-        shelf: _Shelf[T] = _Shelf(key, self._windows)
+    def _shelf(self, key: str) -> Shelf[T]:
+        shelf: Shelf[T] = Shelf(key, self._windows)
         if not self._is_open:
             shelf.is_open = False
             return shelf
         return self._shelves.setdefault(key, shelf)
 
-    def _lend(self, shelf: _Shelf[T], entry: _Entry[T]) -> None:
+    def _lend(self, shelf: Shelf[T], entry: Entry[T]) -> None:
         shelf.lend(entry)
         self._in_use += 1
         self._lent[id(entry.item)] = entry
 
-    def _take(self, shelf: _Shelf[T], entry: _Entry[T]) -> _Entry[T]:
+    def _take(self, shelf: Shelf[T], entry: Entry[T]) -> Entry[T]:
         """Count `entry`, which was just taken off the shelf, as idle no more."""
         self._idle -= 1
         self._weigh(shelf, -entry.nbytes)
@@ -382,38 +297,38 @@ class WarmPool(Generic[T]):
             self._warm.pop(shelf, None)
         return entry
 
-    def _weigh(self, shelf: _Shelf[T], nbytes: int) -> None:
+    def _weigh(self, shelf: Shelf[T], nbytes: int) -> None:
         shelf.idle_bytes += nbytes
         self._idle_bytes += nbytes
 
-    def _put(self, shelf: _Shelf[T], entry: _Entry[T]) -> list[_Entry[T]]:
+    def _put(self, shelf: Shelf[T], entry: Entry[T]) -> list[Entry[T]]:
         """Put `entry` on the shelf as the one used last; what is to be closed, if that was discarded just now."""
         self._warm[shelf] = None
         self._warm.move_to_end(shelf)
         shelf.idle.append(entry)
         return [] if shelf.is_open else self._retire(shelf, "discarded")
 
-    def _oldest(self, shelf: _Shelf[T], count: int, reason: Reason) -> list[_Entry[T]]:
+    def _oldest(self, shelf: Shelf[T], count: int, reason: Reason) -> list[Entry[T]]:
         """Take so many off the shelf, or as many as it has."""
-        taken: list[_Entry[T]] = []
+        taken: list[Entry[T]] = []
         while count > len(taken) and shelf.idle:
             entry = shelf.idle.popleft()
             self._closed[reason] += 1
             taken.append(self._take(shelf, entry))
         return taken
 
-    def _evict(self, reason: Reason) -> _Entry[T] | None:
+    def _evict(self, reason: Reason) -> Entry[T] | None:
         """Take the oldest idle instance of the module used least recently; None if nothing is idle."""
         for shelf in tuple(self._warm):
             for entry in self._oldest(shelf, 1, reason):
                 return entry
         return None
 
-    def _retire(self, shelf: _Shelf[T], reason: Reason) -> list[_Entry[T]]:
+    def _retire(self, shelf: Shelf[T], reason: Reason) -> list[Entry[T]]:
         shelf.is_open = False
         return self._oldest(shelf, len(shelf.idle), reason)
 
-    def _surplus(self, shelf: _Shelf[T]) -> list[_Entry[T]]:
+    def _surplus(self, shelf: Shelf[T]) -> list[Entry[T]]:
         peak = shelf.end_window()
         surplus = self._oldest(shelf, len(shelf.idle) + shelf.aside + shelf.in_use - peak, "decayed")
         is_empty = not (peak or shelf.idle or shelf.aside or shelf.in_use)
@@ -421,26 +336,26 @@ class WarmPool(Generic[T]):
             surplus += self._forget(shelf.key, "decayed")
         return surplus
 
-    def _forget(self, key: str, reason: Reason) -> list[_Entry[T]]:
+    def _forget(self, key: str, reason: Reason) -> list[Entry[T]]:
         shelf = self._shelves.pop(key, None)
         return [] if shelf is None else self._retire(shelf, reason)
 
-    def _excess(self) -> _Entry[T] | None:
+    def _excess(self) -> Entry[T] | None:
         """Take one that is beyond the bounds of all modules together; None if none is."""
         if self._idle > self._max_items:
             return self._evict("evicted")
         return self._evict("over_bytes") if self._idle_bytes > self._max_bytes else None
 
-    def _crowd(self, shelf: _Shelf[T]) -> list[_Entry[T]]:
+    def _crowd(self, shelf: Shelf[T]) -> list[Entry[T]]:
         """Take those that are beyond the bound of their module."""
         return self._oldest(shelf, len(shelf.idle) + shelf.aside - self._most(shelf), "full")
 
-    def _most(self, shelf: _Shelf[T]) -> int:
+    def _most(self, shelf: Shelf[T]) -> int:
         return self._max_per_module if shelf.max_idle is None else shelf.max_idle
 
     # --- steps that take the lock themselves -------------------------------------------------------------------------
 
-    def _return(self, item: T) -> tuple[_Entry[T], _Shelf[T]]:
+    def _return(self, item: T) -> tuple[Entry[T], Shelf[T]]:
         """Take `item` off those lent. One atomic step decides who does, so that two cannot release it at once."""
         entry = self._lent.pop(id(item), None)
         if entry is None or entry.shelf is None:
@@ -448,14 +363,14 @@ class WarmPool(Generic[T]):
         shelf, entry.shelf = entry.shelf, None
         return entry, shelf
 
-    def _end(self, entry: _Entry[T], shelf: _Shelf[T], reason: Reason) -> None:
+    def _end(self, entry: Entry[T], shelf: Shelf[T], reason: Reason) -> None:
         with self._lock:
             shelf.in_use -= 1
             self._in_use -= 1
             self._closed[reason] += 1
         self._close((entry,))
 
-    def _keep(self, entry: _Entry[T], shelf: _Shelf[T], nbytes: int | None) -> bool:
+    def _keep(self, entry: Entry[T], shelf: Shelf[T], nbytes: int | None) -> bool:
         with self._lock:
             if nbytes is not None:
                 self._note(entry, nbytes)
@@ -476,7 +391,7 @@ class WarmPool(Generic[T]):
         self._shrink()
         return not late
 
-    def _refusal(self, entry: _Entry[T], shelf: _Shelf[T]) -> Reason | None:
+    def _refusal(self, entry: Entry[T], shelf: Shelf[T]) -> Reason | None:
         """Why an instance that comes back is not kept. One that is too big by itself must not drive out the others."""
         if not shelf.is_open:
             return "discarded" if self._is_open else "closed"
@@ -486,12 +401,12 @@ class WarmPool(Generic[T]):
             return "over_bytes"
         return None if self._max_items else "evicted"
 
-    def _note(self, entry: _Entry[T], nbytes: int) -> None:
+    def _note(self, entry: Entry[T], nbytes: int) -> None:
         entry.nbytes = nbytes
         entry.measured_at = self._clock()
         entry.is_stale = False
 
-    def _measured(self, entry: _Entry[T]) -> int:
+    def _measured(self, entry: Entry[T]) -> int:
         """Bytes of an instance that nobody else has now; if it cannot be measured, what it was before."""
         try:
             return entry.item.resident_bytes()
@@ -499,7 +414,7 @@ class WarmPool(Generic[T]):
             self._failed()
             return entry.nbytes
 
-    def _measure_idle(self, shelf: _Shelf[T], entry: _Entry[T]) -> int:
+    def _measure_idle(self, shelf: Shelf[T], entry: Entry[T]) -> int:
         """Measure an idle instance; how many were closed. It is set aside: nobody has or closes it meanwhile."""
         with self._lock:
             try:
@@ -536,7 +451,7 @@ class WarmPool(Generic[T]):
             self._close((entry,))
             count += 1
 
-    def _close(self, entries: Iterable[_Entry[T]]) -> None:
+    def _close(self, entries: Iterable[Entry[T]]) -> None:
         """Close each; one that fails stops none of the others."""
         for entry in entries:
             try:
@@ -549,15 +464,6 @@ class WarmPool(Generic[T]):
         with self._lock:
             self._failures += 1
             self._last_failure = failure
-
-
-def _describe(shelf: _Shelf[T], lent_bytes: int) -> ModulePool:
-    return ModulePool(
-        idle=len(shelf.idle) + shelf.aside,
-        in_use=shelf.in_use,
-        peak=max(shelf.peak, *shelf.peaks, 0),
-        resident_bytes=lent_bytes + shelf.idle_bytes,
-    )
 
 
 def _whole(name: str, value: int, *, least: int = 0) -> int:
