@@ -1,6 +1,6 @@
 """What a limit that follows load makes of a machine: six clients whose calls compute for 5 ms, alone and beside others.
 
-    python benchmarks/wasm_load.py [--rounds 3] [--seconds 2] [--json]
+    python benchmarks/wasm_load.py [--rounds 3] [--seconds 2] [--hogs 0 1 2] [--json]
 
 Each call goes through the gate, takes a warm instance of the pool, computes, and gives the instance back, reset.
 "static" is a limit that stays; "system" and "external" follow the load of everybody, and that of everybody else, with a
@@ -45,7 +45,6 @@ CLIENTS = 6
 CALL_SECONDS = 0.005
 INTERVAL_SECONDS = 0.5
 SETTLE_SECONDS = 5.0
-HOGS = (0, 1, 2)
 GOAL = 0.9
 
 GUEST = """
@@ -114,23 +113,28 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=2.0)
+    parser.add_argument(
+        "--hogs", type=int, nargs="+", default=[0, 1, 2], help="processes beside; 0 has to be among them"
+    )
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     cores = find_cores()
-    rows, strangers = measure(cores, options.rounds, options.seconds)
+    if 0 not in options.hogs:
+        parser.error("shares are of the best static limit beside 0")
+    rows, strangers = measure(cores, options.rounds, options.seconds, options.hogs)
     if options.json:
         print(json.dumps({"cores": cores.count, "strangers": strangers, "rows": rows}, indent=2))
         return
     print_table(cores, rows, strangers)
 
 
-def measure(cores: Cores, rounds: int, seconds: float) -> tuple[list[dict[str, Any]], float]:
+def measure(cores: Cores, rounds: int, seconds: float, beside: list[int]) -> tuple[list[dict[str, Any]], float]:
     """One row for each limit, and for each number of others; and the share of the cores that strangers took."""
     names = [*(f"static {limit}" for limit in sorted({1, cores.count, 2 * cores.count})), "system", "external"]
-    found: dict[tuple[str, int], list[Figure]] = {(name, hogs): [] for name in names for hogs in HOGS}
+    found: dict[tuple[str, int], list[Figure]] = {(name, hogs): [] for name in names for hogs in beside}
     strangers = []
     with work() as ours:
-        for _, hogs, name in itertools.product(range(rounds), HOGS, names):
+        for _, hogs, name in itertools.product(range(rounds), beside, names):
             with others(hogs), closing(ExternalLoad(cores)) as load:
                 found[name, hogs].append(run(ours, name, cores, seconds))
                 if not hogs:
@@ -204,7 +208,8 @@ def others(count: int) -> Iterator[None]:
 def print_table(cores: Cores, rows: list[dict[str, Any]], strangers: float) -> None:
     """Calls a second, share of the best static limit, slowest in a hundred, and where a moving limit ended."""
     print(f"Python {platform.python_version()}, {cores.count} cores ({cores.source}), {CLIENTS} clients")
-    print(f"{'':<12}" + "".join(f"{f'beside {hogs}':>26}" for hogs in HOGS))
+    beside = dict.fromkeys(row["hogs"] for row in rows)
+    print(f"{'':<12}" + "".join(f"{f'beside {hogs}':>26}" for hogs in beside))
     for name in dict.fromkeys(row["name"] for row in rows):
         print(f"{name:<12}" + "".join(cell(row) for row in rows if row["name"] == name))
     alone = next(row for row in rows if row["name"] == "external" and not row["hogs"])

@@ -7,7 +7,7 @@ from typing import Any
 
 import attrs
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from weighbridge_hookspecs import ConfigurationError
 
@@ -116,6 +116,7 @@ def test_settings_that_make_no_sense_are_refused(settings: dict[str, Any]) -> No
 # --- properties -------------------------------------------------------------------------------------------------------
 
 
+@settings(deadline=None)
 @given(
     st.integers(1, 300),
     st.lists(st.tuples(st.none() | st.floats() | SHARES, st.floats(-50, 50)), max_size=60),
@@ -142,6 +143,7 @@ def test_bounds_are_never_left(
     assert machine.told[-1:] in ([], [limit])
 
 
+@settings(deadline=None)
 @given(st.integers(1, 64), st.lists(st.tuples(SHARES, SHARES, SECONDS), min_size=1, max_size=40))
 def test_more_load_never_means_a_higher_limit(cores: int, ticks: list[tuple[float, float, float]]) -> None:
     """Of two machines that tick alike, the one with more load at each tick has the lower limit, or the same."""
@@ -153,6 +155,7 @@ def test_more_load_never_means_a_higher_limit(cores: int, ticks: list[tuple[floa
         assert low <= high
 
 
+@settings(deadline=None)
 @given(st.integers(1, 64), st.lists(st.tuples(st.floats(0.501, 0.799), SECONDS), max_size=40))
 def test_nothing_changes_within_the_band(cores: int, ticks: list[tuple[float, float]]) -> None:
     """Loads between the marks have an average between the marks."""
@@ -163,6 +166,7 @@ def test_nothing_changes_within_the_band(cores: int, ticks: list[tuple[float, fl
     assert machine.told == []
 
 
+@settings(deadline=None)
 @given(SHARES, SHARES, SECONDS, SECONDS, SECONDS)
 def test_average_follows_time_and_not_the_number_of_samples(
     average: float, sample: float, first: float, second: float, smoothing: float

@@ -13,7 +13,7 @@ from typing import Any
 
 import attrs
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from weighbridge_hookspecs import ConfigurationError
 
@@ -179,6 +179,7 @@ def test_text_that_is_no_quota_is_no_limit(tmp_path: Path, text: str) -> None:
     assert found_in(root).quotas == ()
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=80))
 def test_any_text_is_read_without_complaint(text: bytes) -> None:
     """Nothing that a file may hold raises, and what comes out is a number above 0 or none."""
@@ -331,6 +332,7 @@ def test_quota_whose_use_is_not_known_leaves_the_machine_to_look_at() -> None:
     assert source.sample() == pytest.approx(0.5)
 
 
+@settings(deadline=None)
 @given(
     st.lists(
         st.tuples(st.floats(0, 100), st.floats(0, 100), st.floats(0, 1000), st.booleans()), min_size=1, max_size=20
