@@ -123,7 +123,7 @@ class StateSlots:
         for key in self._store.keys(KEY_PREFIX):
             name, _, tail = key.removeprefix(KEY_PREFIX).partition("/")
             if tail == "head":
-                yield unquote(name)
+                yield unquote(name, errors="surrogatepass")
 
     def discard(self, module_id: str) -> None:
         """Forget both slots, damaged or not; an unknown module is fine."""
@@ -240,7 +240,7 @@ def _kept(fields: Mapping[str, Any]) -> Kept:
 
 
 def _folder(module_id: str) -> str:
-    name = quote(module_id, safe="")
+    name = quote(module_id, safe="", errors="surrogatepass")
     if not 0 < len(name) <= _MOST_NAME_BYTES:
         raise ConfigurationError(
             f"the name of the module {module_id[:40]!r} has {len(name)} bytes as a key",
