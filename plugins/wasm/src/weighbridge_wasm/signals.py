@@ -25,7 +25,8 @@ _SIGNALS: Final = tuple(
     for name in ("SIGINT", "SIGTERM", "SIGALRM", "SIGHUP", "SIGUSR1", "SIGUSR2")
     if (number := getattr(signal, name, None)) is not None
 )
-_FRAMES: Final = 24
+# The way to a host function and back takes eight, those of ctypes with it.
+_FRAMES: Final = 16
 # What the module signal wraps; its wrappers look every number up in an enumeration, which is most of a call's time.
 # https://github.com/python/cpython/blob/3.11/Lib/signal.py
 _RAW: Final[Any] = importlib.import_module("_signal")
@@ -73,11 +74,14 @@ class Deferral:
 
 def defer() -> Deferral | None:
     """Have the handlers wait; None where there is nothing to do: in other threads, and without handlers in Python."""
-    if threading.current_thread() is not threading.main_thread():
+    if threading.get_ident() != threading.main_thread().ident:
         return None
-    found = ((number, _RAW.getsignal(number)) for number in _SIGNALS)
-    # numbers stand for what the system does by itself, and a deferral is that of another program's call outside of ours
-    handlers = {number: each for number, each in found if callable(each) and not isinstance(each, Deferral)}
+    handlers = {}
+    for number in _SIGNALS:
+        handler = _RAW.getsignal(number)
+        # numbers stand for what the system does by itself; a deferral is that of another program's call outside of ours
+        if handler.__class__ is not int and callable(handler) and not isinstance(handler, Deferral):
+            handlers[number] = handler
     if not handlers:
         return None
     deferral = Deferral(handlers)
