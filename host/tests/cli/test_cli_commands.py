@@ -436,6 +436,19 @@ def test_check_gives_a_verdict_with_reasons(site: Path, run: Run) -> None:
     assert done.lines[2].split()[:2] == ["NO", "manifest"]
 
 
+def test_check_does_not_blame_a_plugin_for_a_library_that_cannot_go(site: Path, run: Run) -> None:
+    """It says which one stays, and why; what outlives the plugin beside it is blamed."""
+    callbacks = "import ctypes\nanswer = ctypes.CFUNCTYPE(None)(lambda: None)\n"
+    (site / "quay_library.py").write_text(callbacks, encoding="utf-8")
+    write_distribution(site, "crane", "import quay_library\n" + FOREIGN, manifest=MANIFEST, group=GROUP)
+    (clean,) = [line for line in run("check", "crane", "--group", GROUP).lines if " clean " in f" {line} "]
+    assert clean.startswith("ok")
+    assert "quay_library stays with any plugin that uses it (callbacks: C code may have" in clean
+    write_distribution(site, "crane", "import quay_library\n" + STUBBORN, manifest=MANIFEST, group=GROUP)
+    (clean,) = [line for line in run("check", "crane", "--group", GROUP).lines if " clean " in f" {line} "]
+    assert clean.startswith("NO")
+
+
 def test_check_shows_the_traceback_of_a_plugin_that_cannot_be_loaded(site: Path, run: Run) -> None:
     """For its author, who is the one to read it."""
     write_distribution(site, "fails", "raise ValueError('no')\n")

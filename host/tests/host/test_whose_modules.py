@@ -86,6 +86,23 @@ def test_packages_of_a_required_distribution_stay_together(
     assert "lamp_other" not in sys.modules
 
 
+def test_a_dependency_that_c_code_may_call_stays(
+    weighbridge_host: IsolatedHost, temporary_plugin: TemporaryPlugin, site: Path
+) -> None:
+    """It is used again by the next load, and it is the one thing that outlived the plugin."""
+    temporary_plugin("lamp", "import lamp_lib\n" + GOOD)
+    add(site, "lamp_lib.py", "import ctypes\nanswer = ctypes.CFUNCTYPE(None)(lambda: None)\n")
+    weighbridge_host.load("lamp")
+    library = sys.modules["lamp_lib"]
+    receipt = weighbridge_host.unload("lamp", dependencies=True)
+    assert receipt.modules_kept == ("lamp_lib (callbacks: C code may have the address of lamp_lib.answer)",)
+    assert [(one.kind, one.name) for one in receipt.survivors] == [("module", "lamp_lib")]
+    weighbridge_host.load("lamp")
+    assert sys.modules["lamp_lib"] is library
+    library.answer()
+    assert weighbridge_host.unload("lamp").survivors == ()
+
+
 def test_a_second_load_is_not_charged_for_the_folders_that_python_lists(
     weighbridge_host: IsolatedHost, temporary_plugin: TemporaryPlugin, site: Path
 ) -> None:

@@ -8,16 +8,18 @@ from typing import Final, Literal, TypeAlias
 
 import attrs
 
+from .callbacks import callback_of
 from .compiled import obstacle
 from .ownership import Kind, top_level
 from .references import is_module, referenced
 
-Reason: TypeAlias = Literal["shared", "dependency", "outside", "compiled", "threads", "declared"]
+Reason: TypeAlias = Literal["shared", "dependency", "outside", "compiled", "threads", "callbacks", "declared"]
 """Why a module stays: another plugin uses it; it is a dependency that was not asked to go; something that is no plugin
 refers to it; its distribution has a compiled module that cannot be loaded twice; or one that may have started threads
-which Python does not know; the plugin's manifest says that it cannot go."""
+which Python does not know; it gave C code the address of a function of its; the plugin's manifest says that it cannot
+go."""
 _IN_USE: Final = frozenset({"shared", "outside"})
-_FAILURES: Final = frozenset({"compiled", "threads", "declared"})
+_FAILURES: Final = frozenset({"compiled", "threads", "callbacks", "declared"})
 
 
 @attrs.frozen
@@ -67,7 +69,7 @@ class Departure:
     @property
     def compiled(self) -> tuple[str, ...]:
         """Those that were to go and cannot, for what is compiled."""
-        return self._because("compiled", "threads")
+        return self._because("compiled", "threads", "callbacks")
 
     @property
     def declared(self) -> tuple[str, ...]:
@@ -116,7 +118,7 @@ def staying(idle: Mapping[str, Idle], used: Mapping[str, str], *, dependencies: 
 
 
 def _stuck(idle: Mapping[str, Idle], names: set[str]) -> dict[str, Stay]:
-    """Groups with a compiled module that cannot go."""
+    """Groups with something that cannot go. Callbacks of the plugin's own are kept one by one: that is a tie."""
     stuck: dict[str, Stay] = {}
     for name in sorted(names):
         why = obstacle(sys.modules.get(name))
@@ -126,6 +128,11 @@ def _stuck(idle: Mapping[str, Idle], names: set[str]) -> dict[str, Stay]:
         count = idle[name].native_threads
         detail = f"{name} came with {count} {'threads' if count > 1 else 'thread'} that Python cannot stop"
         stuck.setdefault(idle[name].group, Stay("threads", detail))
+    for name in sorted(name for name in names if idle[name].kind != "own"):
+        callback = callback_of(sys.modules.get(name))
+        if callback is not None:
+            detail = f"C code may have the address of {name}.{callback}"
+            stuck.setdefault(idle[name].group, Stay("callbacks", detail))
     return stuck
 
 

@@ -23,9 +23,10 @@ from weighbridge_hookspecs import GROUP, Candidate, LoadFailed, WeighbridgeError
 
 from ..accounting.account import Account
 from ..accounting.imports import ImportRecorder
+from ..accounting.ownership import top_level
 from ..host import Host, MeterName
 from ..reclaim.chains import explain
-from ..reclaim.receipt import Receipt
+from ..reclaim.receipt import Receipt, Survivor
 from ..reclaim.watch import Watched
 from ..units import KIB, format_bytes
 from .records import Finding
@@ -210,10 +211,14 @@ def _drawn(receipt: Receipt, watched: Sequence[Watched], seconds: float) -> str 
 class _Rounds:
     """What several rounds of load and unload came to."""
 
+    package: str
+    """Of the plugin."""
     held: list[int] = attrs.field(factory=list)
     peaks: list[int] = attrs.field(factory=list)
     totals: list[int] = attrs.field(factory=list)
     problems: list[str] = attrs.field(factory=list)
+    staying: dict[str, str] = attrs.field(factory=dict)
+    """Dependencies that cannot go, whoever uses them, and why."""
 
     def loaded(self, account: Account) -> None:
         """Write down what a load took."""
@@ -224,17 +229,26 @@ class _Rounds:
         """Write down what came back."""
         self.totals.append(tracemalloc.get_traced_memory()[0])
         self.problems += receipt.failures
-        for name, number in holders(receipt.survivors):
-            example = next(one for one in receipt.survivors if holder(one) == name)
+        own = top_level(self.package)
+        foreign = [one for one in receipt.survivors if _cannot_go(one) and top_level(one.name) != own]
+        self.staying.update({top_level(one.name): one.tie for one in foreign})
+        survivors = tuple(one for one in receipt.survivors if one not in foreign)
+        for name, number in holders(survivors):
+            example = next(one for one in survivors if holder(one) == name)
             chain = " <- ".join((f"{example.kind} {example.name}", *example.chain))
             self.problems.append(f"{number} outlived it ({name}), such as {chain}")
+
+
+def _cannot_go(survivor: Survivor) -> bool:
+    """Whether it is a module that the process cannot let go of, whoever brought it."""
+    return survivor.kind == "module" and survivor.tie.partition(":")[0] in ("compiled", "threads", "callbacks")
 
 
 def _check(task: dict[str, Any]) -> dict[str, Any]:
     """Several rounds of load and unload, and what there is to say about each."""
     tracemalloc.start(1)
     host, name = _host(task, "gate"), task["name"]
-    rounds = _Rounds()
+    rounds = _Rounds(host.candidate(name).value.partition(":")[0])
     for _ in range(task["rounds"]):
         rounds.loaded(host.load(name))
         implemented = _implemented(host, name)
@@ -307,9 +321,11 @@ def _hooks(implemented: dict[str, bool], declared: tuple[str, ...] | None) -> Fi
 def _clean(rounds: _Rounds) -> Finding:
     count, problems = len(rounds.held), rounds.problems
     if not problems:
-        return Finding(
-            criterion="clean", passed=True, detail=f"{count} rounds of load and unload, and nothing outlived them"
+        detail = f"{count} rounds of load and unload, and nothing outlived them"
+        detail += "".join(
+            f"; {name} stays with any plugin that uses it ({why})" for name, why in rounds.staying.items()
         )
+        return Finding(criterion="clean", passed=True, detail=detail)
     more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
     return Finding(criterion="clean", passed=False, detail=f"round {count}: {'; '.join(problems[:_SHOWN])}{more}")
 
