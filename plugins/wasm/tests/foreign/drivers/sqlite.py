@@ -78,7 +78,11 @@ class Sqlite:
         return output == repr(rows).encode()
 
 
-QUERY: Final = "SELECT k % 7 AS g, count(*), sum(v), group_concat(hex(b), '') FROM t GROUP BY g ORDER BY g"
+QUERY: Final = """
+SELECT group_concat(line, ';') FROM (
+    SELECT (k % 7) || ',' || count(*) || ',' || sum(v) || ',' || group_concat(hex(b), '') AS line
+    FROM t GROUP BY k % 7 ORDER BY k % 7
+)"""
 
 
 def script(data: bytes) -> list[str]:
