@@ -29,10 +29,10 @@ from typing import Final, Protocol, TypeVar
 
 import attrs
 
+from .config import DEFAULT_CACHE_BYTES
+
 M = TypeVar("M")
 
-DEFAULT_BYTES: Final = 256 * 1024 * 1024
-"""What compiled modules may take on disk."""
 MOST_FILES: Final = 1024
 """How many there may be: they are listed at each look-up."""
 
@@ -89,7 +89,7 @@ class CompiledCache:
     """Compiled modules in a private folder. Thread-safe, and safe with several processes at once."""
 
     def __init__(
-        self, folder: str | os.PathLike[str] | None = None, *, max_bytes: int = DEFAULT_BYTES, log: logging.Logger
+        self, folder: str | os.PathLike[str] | None = None, *, max_bytes: int = DEFAULT_CACHE_BYTES, log: logging.Logger
     ) -> None:
         """Nothing is opened or made before a module is asked for.
 

@@ -23,6 +23,8 @@ MOST_PAGES: Final = 65_536
 """What 32-bit addresses reach: 4 GiB."""
 DEFAULT_MAX_PAGES: Final = 256
 """16 MiB."""
+DEFAULT_CACHE_BYTES: Final = 2**28
+"""What compiled modules may take on disk."""
 MOST_SECTION_BYTES: Final = 64 * 1024
 """What a custom section ``weighbridge`` may have: it comes from strangers."""
 MOST_FUEL: Final = 2**63 - 1
@@ -328,7 +330,7 @@ class ScalingSettings:
     """How long a call waits for a place."""
     cache_folder: str | None = attrs.field(default=None, validator=_folder)
     """Where compiled modules are kept; None: in ``WEIGHBRIDGE_CACHE``, or the user's cache folder."""
-    cache_bytes: int = attrs.field(default=256 * _MIB, validator=_Whole(0, 2**63 - 1, "bytes"))
+    cache_bytes: int = attrs.field(default=DEFAULT_CACHE_BYTES, validator=_Whole(0, 2**63 - 1, "bytes"))
     """What compiled modules may take on disk; 0: none is kept."""
 
     def __attrs_post_init__(self) -> None:
