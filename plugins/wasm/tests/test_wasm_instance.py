@@ -412,6 +412,7 @@ def test_limit_of_pages_is_exact_and_moves_with_live_instances(instance: Instanc
     assert instance.call("grow", (2,)) == 2
     assert instance.call("grow", (1,)) == -1
     instance.set_limits(Limits(max_pages=6, max_table_elements=10))
+    assert instance.limits == Limits(max_pages=6, max_table_elements=10)
     assert instance.call("grow", (2,)) == 4
     assert instance.call("grow", (1,)) == -1
     instance.set_limits(Limits(max_pages=1, max_table_elements=10))
@@ -447,6 +448,23 @@ def test_every_import_that_nobody_provides_is_named(engine: Engine) -> None:
         compiled(engine, text, functions={"env.given": print})
     assert "function env.f(i32) -> (i64), function env.g() -> (), global env.limit (i32)" in str(caught.value)
     assert "env.given" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "wanted", ['"no_such_call" (func)', '"fd_close" (func (param f64))'], ids=["unknown", "of another type"]
+)
+def test_wasi_that_does_not_exist_is_refused(engine: Engine, wanted: str) -> None:
+    """A function that WASI does not have, or not of that type, makes no program."""
+    with pytest.raises(InvalidModule, match="the module cannot be linked"):
+        compiled(engine, f'(module (import "wasi_snapshot_preview1" {wanted}))')
+
+
+def test_code_has_a_size_where_the_engine_tells_it(engine: Engine) -> None:
+    """Machine code takes at least a page; by the public names its size is unknown, and a closed program has none."""
+    with Program(engine, MODULE) as program:
+        found = program.code_bytes
+        assert found is None if engine.seam is None else found is not None and found >= 4096
+    assert program.code_bytes == 0
 
 
 def test_shared_memory_is_refused(engine: Engine) -> None:

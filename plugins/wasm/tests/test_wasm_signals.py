@@ -55,10 +55,17 @@ def test_signal_at_any_moment_ends_the_call_with_its_exception(
     """Wherever a signal comes, in the module or in the host function, its handler's exception is the call's."""
     on_alarm(ring)
     outcomes = []
-    with Program(engine, COUNT, functions={"env.f": lambda value: value}) as program:
+    later = [0.0]
+
+    def arm_once(value: int) -> int:
+        if later:
+            signal.setitimer(signal.ITIMER_REAL, later.pop())
+        return value
+
+    with Program(engine, COUNT, functions={"env.f": arm_once}) as program:
         for round_ in range(60):
+            later[:] = [0.0002 + 0.00002 * round_]
             with program.instantiate() as instance:
-                signal.setitimer(signal.ITIMER_REAL, 0.0002 + 0.00002 * round_)
                 with pytest.raises(Alarm):
                     instance.call("count", (0,))  # all of 2 ** 32, if nothing ended it
                 outcomes.append(instance.is_spoiled)
@@ -118,6 +125,22 @@ def test_handler_that_a_host_function_sets_stays(
     with Program(engine, COUNT, functions=functions) as program, program.instantiate() as instance:
         assert instance.call("call", (7,)) == 7
     assert signal.getsignal(signal.SIGALRM) is other
+
+
+def test_signal_at_the_end_of_a_call_leaves_no_trap_for_the_next(
+    engine: Engine, on_alarm: Callable[[Callable[..., object]], object]
+) -> None:
+    """What ended a call that a signal's exception came after is not taken for the end of the next one."""
+    on_alarm(ring)
+    text = '(module (func (export "loop") (loop br 0)) (func (export "seven") (result i32) (i32.const 7)))'
+    with Program(engine, bytes(wasmtime.wat2wasm(text))) as program, program.instantiate() as instance:
+        try:
+            signal.setitimer(signal.ITIMER_REAL, 0.002)
+            with pytest.raises(Alarm):
+                instance.call("loop", fuel=200_000_000)  # far more than 2 ms take
+        except Alarm:  # the machine was so busy that it came before the call
+            pass
+        assert instance.call("seven") == 7
 
 
 def test_other_threads_defer_nothing() -> None:

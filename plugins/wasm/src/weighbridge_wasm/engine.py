@@ -20,7 +20,7 @@ from .public import PublicAccess
 from .seam import MISSING, WASMTIME_VERSION, PrivateAccess, Seam
 
 TICK_SECONDS: Final = 0.005
-"""How often the engine's clock moves while calls with a deadline run; each time its thread wants the GIL for a moment."""
+"""How often the engine's clock moves while calls with a deadline run; its thread wants the GIL each time."""
 
 _PARKED_SECONDS: Final = 0.2  # between two looks at the token while no call has a deadline
 
