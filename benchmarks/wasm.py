@@ -9,6 +9,7 @@ reset       A call wrote to 64 KiB of an instance's memory; what it costs to mak
 call        An isolated call that writes to 64 KiB, beside the cold path of the public API and a fresh plugin of Extism.
 numeric     A call of (i32, i32) -> i32 in an instance that is there.
 modules     Five modules that nobody here wrote: work, random writes, other globals, reset; compared with fresh ones.
+            Then calls that are stopped in the middle, with a reset by force after each.
 deadline    Endless loops, beside a thread that calls all the time.
 throughput  Six clients under limits that are fixed, and under those that follow load.
 state       What a suspend and a resume take, and a database in memory that another process goes on with.
@@ -40,7 +41,7 @@ from pathlib import Path
 from typing import Any
 
 import wasmtime
-from weighbridge_hookspecs import DeadlineExceeded
+from weighbridge_hookspecs import DeadlineExceeded, OutOfFuel
 
 from weighbridge import Host
 from weighbridge.leases.gate import ConcurrencyGate
@@ -302,6 +303,9 @@ def print_numeric(row: dict[str, float]) -> None:
 # ---------------------------------------------------------------------------------------------------- foreign modules
 
 
+INTERRUPTIONS = 5_000
+
+
 def measure_modules(rounds: int) -> dict[str, Any]:
     """How often a memory or a global of a reset instance was not that of a fresh one, in 200 rounds for each module."""
     rows = {}
@@ -310,7 +314,7 @@ def measure_modules(rounds: int) -> dict[str, Any]:
         for driver in found.drivers.ALL:
             wasm = driver.module.read()
             with Program(engine, wasm, functions=driver.functions, max_pages=512, resetter=resetter) as program:
-                rows[driver.module.package.name] = compare_with_fresh(program, driver, 200)
+                rows[driver.module.package.name] = compare_with_fresh(program, driver, 200) | interrupt(program, driver)
     return rows
 
 
@@ -337,6 +341,36 @@ def compare_with_fresh(program: Program, driver: Any, rounds: int) -> dict[str, 
     return counts
 
 
+def interrupt(program: Program, driver: Any) -> dict[str, int]:
+    """Stop 5,000 calls in the middle, reset the instance by force each time, and see what it computes then."""
+    chance = random.Random(20_26)
+    counts = {"interrupted": 0, "then wrong": 0}
+    warm = program.instantiate()
+    while counts["interrupted"] < INTERRUPTIONS:
+        try:
+            driver.run(Fuelled(warm, chance.randrange(3_000)), driver.input(chance))
+        except OutOfFuel:
+            counts["interrupted"] += 1
+        if not warm.reset(even_spoiled=True):  # it had grown before
+            warm.close()
+            warm = program.instantiate()
+    data = driver.input(chance)
+    counts["then wrong"] += not driver.is_right(data, driver.run(warm, data))
+    warm.close()
+    return counts
+
+
+class Fuelled:
+    """An instance as the drivers want it, each of whose calls may use so much."""
+
+    def __init__(self, instance: Instance, fuel: int) -> None:
+        self.read, self.write = instance.read, instance.write
+        self._instance, self._fuel = instance, fuel
+
+    def call(self, function: str, arguments: Sequence[int | float]) -> Any:
+        return self._instance.call(function, arguments, fuel=self._fuel)
+
+
 def content(instance: Instance) -> tuple[bytes, tuple[int, ...]]:
     return instance.read(0, instance.memory_bytes), instance.globals()
 
@@ -354,10 +388,10 @@ def spoil(instance: Instance, chance: random.Random) -> None:
 
 def print_modules(rows: dict[str, dict[str, int]]) -> None:
     names = list(next(iter(rows.values())))
-    print(f"{'':<24}" + "".join(f"{name:>19}" for name in names))
+    print(f"{'':<24}" + "".join(f"{name:>{len(name) + 2}}" for name in names))
     for module, row in rows.items():
-        print(f"{module:<24}" + "".join(f"{row[name]:>19}" for name in names))
-    print("goal: no differences")
+        print(f"{module:<24}" + "".join(f"{row[name]:>{len(name) + 2}}" for name in names))
+    print("goal: no differences, and nothing wrong")
 
 
 # --------------------------------------------------------------------------------------------------------- deadline
