@@ -3,9 +3,9 @@
 Python runs the handlers of signals in the main thread, between two steps of whatever runs there. When a module calls a
 host function the first such step is the entry of a function that C has called, before any of its ``try``. An exception
 that is raised there has nobody to go to: ctypes prints it, and hands whatever lies in the register to the engine as
-the result, for which it frees memory that it does not own. (With wasmtime-py alone, a signal whose handler raises ends
-the process in most of a few hundred tries.) So the handlers wait: for the next host function, which runs them where
-an exception ends the call, or for the end of the call.
+the result, for which it frees memory that it does not own. With wasmtime-py 50.0.1 alone the process ended with a
+segmentation fault within six such signals, in five runs of five. So the handlers wait: for the next host function,
+which runs them where an exception ends the call, or for the end of the call.
 
 For the same reason nothing is called that could call back without room on Python's stack.
 """
