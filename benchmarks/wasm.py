@@ -321,7 +321,7 @@ def measure_modules(rounds: int) -> dict[str, Any]:
 def compare_with_fresh(program: Program, driver: Any, rounds: int) -> dict[str, int]:
     """Work, write at random, reset; then memory, globals and the next output are compared."""
     chance = random.Random(20_26)
-    counts = dict.fromkeys(("rounds", "reset in place", "had grown, closed", "differences", "wrong outputs"), 0)
+    counts = dict.fromkeys(("rounds", "reset in place", "grown, closed", "differences", "wrong outputs"), 0)
     with program.instantiate() as untouched:
         wanted = content(untouched)
     warm = program.instantiate()
@@ -334,7 +334,7 @@ def compare_with_fresh(program: Program, driver: Any, rounds: int) -> dict[str, 
             counts["reset in place"] += 1
             counts["differences"] += content(warm) != wanted
         else:
-            counts["had grown, closed"] += warm.memory_bytes != len(wanted[0])
+            counts["grown, closed"] += warm.memory_bytes != len(wanted[0])
             warm.close()
             warm = program.instantiate()
     warm.close()
@@ -612,7 +612,8 @@ def print_state(row: dict[str, Any]) -> None:
     print(
         f"64 KiB: suspend {row['suspend'] * 1e3:.2f} ms, resume {row['resume'] * 1e3:.2f} ms; goal: at most 2 ms each"
     )
-    print(f"SQLite, {ROWS:,} rows in memory, suspended, resumed in another process: {row['database']}")
+    print(f"SQLite, {ROWS:,} rows in memory, suspended; what another process found (count, sum, min, max), and wrote:")
+    print(", ".join(f"{name}: {found}" for name, found in row["database"].items()))
 
 
 # ----------------------------------------------------------------------------------------------------------- cache
