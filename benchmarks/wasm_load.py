@@ -4,7 +4,7 @@
 
 Each call goes through the gate, takes a warm instance of the pool, computes, and gives the instance back, reset.
 "static" is a limit that stays; "system" and "external" follow the load of everybody, and that of everybody else, with a
-look every 0.5 s. Beside them run so many processes that take a core each if they get it. Limits that move have 5 s to
+look every 0.5 s. Beside them run so many processes that take a core each if they get it. Limits that move have 3 s to
 settle first. Rounds alternate; the figures are medians: calls a second, as a share of the best static limit beside
 nobody, and the 99th percentile of the time that a call takes once it has its place. What strangers took of the cores
 meanwhile is printed below: a limit that makes room for others cannot be judged on a machine that has others.
@@ -44,7 +44,7 @@ from weighbridge_wasm.reset import open_resetter
 CLIENTS = 6
 CALL_SECONDS = 0.005
 INTERVAL_SECONDS = 0.5
-SETTLE_SECONDS = 5.0
+SETTLE_SECONDS = 3.0
 GOAL = 0.9
 
 GUEST = """
