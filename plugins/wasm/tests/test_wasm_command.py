@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -22,6 +23,7 @@ from weighbridge_wasm.scaling import WasmScaling
 from weighbridge_wasm.state import StateSlots
 
 click = pytest.importorskip("click")
+command = pytest.importorskip("weighbridge_wasm.command")
 
 SUMS = """
 (module
@@ -572,3 +574,33 @@ def test_stats_shows_what_is_kept(run: Callable[..., Ran], scaling: WasmScaling,
     assert run("stats", "--json", states=states).document["states"][module_id]["pages"] == 1
     states.discard(module_id)
     assert run("stats", states=states).screen.lines[-1] == "no state is kept"
+
+
+# --- Ctrl-C -----------------------------------------------------------------------------------------------------------
+
+
+def test_ctrl_c_ends_a_call_that_never_ends(
+    scaling: WasmScaling, context: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The module's code does not notice it, so it is run in a thread of its own, and ended from outside."""
+    endless = written(tmp_path / "endless.wat", '(module (func (export "spin") (loop br 0)))')
+    began = threading.Event()
+    original = scaling.call
+
+    def call(*arguments: Any, **options: Any) -> Any:
+        began.set()
+        return original(*arguments, **options)
+
+    def interrupt() -> None:
+        began.wait()
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+    monkeypatch.setattr(scaling, "call", call, raising=False)
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+    threading.Thread(target=interrupt).start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            command.run(scaling, ["run", str(endless), "spin", "--deadline", "900", "--times", "50"], Screen())
+    finally:
+        signal.signal(signal.SIGINT, previous)
+    assert scaling.statistics().modules == {}

@@ -35,6 +35,8 @@ from weighbridge_hookspecs import (
 isolation = pytest.importorskip(
     "weighbridge.isolation", reason="pip install 'weighbridge[testing]' to test the plugin in a host"
 )
+fabricate = pytest.importorskip("weighbridge.fabricate")
+stores = pytest.importorskip("weighbridge.leases.store")
 
 MIB: Final = 1 << 20
 MODULE: Final = bytes(
@@ -367,7 +369,6 @@ def test_state_of_other_code_is_refused_and_stays(wasm: Any) -> None:
 
 def test_a_damaged_state_is_an_error_that_names_it(host: Any, tmp_path: Path) -> None:
     """It is still there, byte for byte, when it was refused."""
-    from weighbridge.leases.store import StoreFile
 
     def kept() -> dict[str, bytes]:
         return {key: space.get(key) or b"" for key in list(space.keys("internal/wasm-state/"))}
@@ -376,7 +377,7 @@ def test_a_damaged_state_is_an_error_that_names_it(host: Any, tmp_path: Path) ->
     host.capabilities["wasm"].register(MODULE, {"keep_state": True}, name="counter", functions=FUNCTIONS)
     host.capabilities["wasm"].call("counter", "count")
     host.close()
-    with StoreFile(tmp_path / "store.sqlite3") as store:
+    with stores.StoreFile(tmp_path / "store.sqlite3") as store:
         space = store.namespace("wasm")
         for key, content in kept().items():
             if not key.endswith("/head"):
@@ -387,7 +388,7 @@ def test_a_damaged_state_is_an_error_that_names_it(host: Any, tmp_path: Path) ->
     with pytest.raises(StorageDamaged, match="'counter'"):
         host.capabilities["wasm"].call("counter", "count")
     host.close()
-    with StoreFile(tmp_path / "store.sqlite3") as store:
+    with stores.StoreFile(tmp_path / "store.sqlite3") as store:
         space = store.namespace("wasm")
         assert kept() == damaged
         assert len(damaged) == 2
@@ -429,9 +430,7 @@ def test_a_full_store_keeps_the_module_going(wasm: Any, monkeypatch: pytest.Monk
     def full(*_: object) -> None:
         raise StorageFailed("no room on the disk")
 
-    from weighbridge.leases.store import NamespaceStore
-
-    monkeypatch.setattr(NamespaceStore, "put", full)
+    monkeypatch.setattr(stores.NamespaceStore, "put", full)
     with pytest.raises(StorageFailed):
         wasm.suspend("stubborn")
     assert wasm.trim(1) == 0
@@ -534,11 +533,9 @@ class Plugin:
 
 def test_modules_of_a_plugin_leave_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing here holds its functions, so it is unloaded whole."""
-    from weighbridge.fabricate import write_distribution
-
     (tmp_path / "site").mkdir()
     monkeypatch.syspath_prepend(str(tmp_path / "site"))
-    write_distribution(tmp_path / "site", "guest", OTHER.replace("MODULE", repr(MODULE)))
+    fabricate.write_distribution(tmp_path / "site", "guest", OTHER.replace("MODULE", repr(MODULE)))
     with isolation.IsolatedHost(meter="process") as host:
         host.allow("wasm", "guest")
         host.load("wasm")
@@ -627,6 +624,26 @@ def test_a_thousand_calls_on_eight_threads_are_isolated(wasm: Any) -> None:
     assert wrong == []
     assert (found.modules[module_id].completed, found.modules[module_id].in_use) == (1000, 0)
     assert found.pool.made == found.pool.idle + sum(found.pool.closed.values())
+
+
+def test_a_call_that_never_ends_is_ended_from_another_thread(wasm: Any) -> None:
+    """As its deadline would end it, long before that comes."""
+    module_id = wasm.register(MODULE, functions=FUNCTIONS)
+    failures: list[Exception] = []
+
+    def spin() -> None:
+        try:
+            wasm.call(module_id, "spin", deadline_seconds=600.0)
+        except DeadlineExceeded as error:
+            failures.append(error)
+
+    endless = threading.Thread(target=spin)
+    endless.start()
+    while endless.is_alive():  # it may not have begun yet
+        wasm.interrupt()
+        endless.join(0.05)
+    assert len(failures) == 1
+    assert wasm.call(module_id, "add", 20, 22) == 42
 
 
 def test_a_timer_follows_the_load_and_reports(cache: Path) -> None:

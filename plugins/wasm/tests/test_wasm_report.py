@@ -71,15 +71,6 @@ def test_the_newest_report_counts(tmp_path: Path) -> None:
     assert os.listdir(tmp_path / "r") == []
 
 
-def test_a_closed_report_can_be_written_again(tmp_path: Path) -> None:
-    """A plugin that is loaded again reports again."""
-    writer, reader = Reports(tmp_path), Reports(tmp_path)
-    for calls in (1, 2):
-        writer.write({"calls": calls})
-        assert [found.document for found in reader.read()] == [{"calls": calls}]
-        writer.close()
-
-
 def test_readers_never_see_half_a_report(tmp_path: Path) -> None:
     """While reports of all lengths are written, each that is read is whole, and none is taken for a dead one's."""
     writer, reader = Reports(tmp_path), Reports(tmp_path)
@@ -164,3 +155,12 @@ def test_the_folder_is_private(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "a")
     with pytest.raises(ConfigurationError, match="link is no folder"):
         Reports(tmp_path / "link")
+
+
+def test_nothing_is_written_once_it_is_closed(tmp_path: Path) -> None:
+    """A timer may still be at work when the plugin goes, and nobody would take its report away."""
+    reports = Reports(tmp_path / "running")
+    reports.write({"calls": 1})
+    reports.close()
+    reports.write({"calls": 2})
+    assert os.listdir(tmp_path / "running") == []

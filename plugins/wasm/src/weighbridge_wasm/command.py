@@ -6,8 +6,10 @@ import difflib
 import math
 import statistics
 import sys
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -37,6 +39,7 @@ _MAGIC: Final = b"\0asm"
 _NAME: Final = "command-line"
 _START: Final = "_start"
 _NOTHING: Final = "none"
+_AGAIN_SECONDS: Final = 0.1
 
 
 @attrs.frozen
@@ -278,20 +281,42 @@ def _number(kind: str, text: str) -> object:
 def _call(scaling: WasmScaling, module_id: str, function: str, values: Sequence[Value], times: int) -> _Outcome:
     sys.stdout.flush()  # what was printed before is to stand before what the module prints
     taken: list[float] = []
-    found: Any = None
-    try:
+    stop = threading.Event()
+
+    def call() -> Any:
+        found: Any = None
         for _ in range(times):
+            if stop.is_set():
+                break
             begin = time.perf_counter()
             try:
                 found = scaling.call(module_id, function, *values)
             finally:
                 taken.append(time.perf_counter() - begin)
+        return found
+
+    try:
+        found = _interruptibly(call, stop, scaling)
     except Exited as end:
         return _Outcome(seconds=tuple(taken), exit_code=end.code)
     except (Trapped, OutOfFuel, DeadlineExceeded) as error:
         return _Outcome(seconds=tuple(taken), exit_code=TRAPPED, error=str(error))
     results = found if isinstance(found, tuple) else () if found is None else (found,)
     return _Outcome(results=results, seconds=tuple(taken))
+
+
+def _interruptibly(call: Callable[[], Any], stop: threading.Event, scaling: WasmScaling) -> Any:
+    """What `call` gives, in another thread: this one would not notice Ctrl-C while a module's code runs."""
+    with ThreadPoolExecutor(1, thread_name_prefix="weighbridge-wasm-run") as pool:
+        running = pool.submit(call)
+        try:
+            return running.result()
+        except KeyboardInterrupt:
+            stop.set()
+            while not running.done():  # it may not have begun yet
+                scaling.interrupt()
+                wait([running], timeout=_AGAIN_SECONDS)
+            raise
 
 
 def _isolation(scaling: WasmScaling, module_id: str) -> dict[str, Any]:

@@ -25,16 +25,13 @@ class Module:
         self.program: Final = program
         self.owner: Final = owner
         self.obstacles = obstacles(program, config)
-        self.uses = self.completed = 0
-        self._config = config
+        self.completed = 0
+        """Uses that came to their end."""
+        self.config = config
+        """What it may take now."""
         self._limits = program.limits
         self._failed: Counter[str] = Counter()
         self._lock: Final = threading.RLock()  # the collector may run a finalizer that calls a module
-
-    @property
-    def config(self) -> ModuleConfig:
-        """What it may take now."""
-        return self._config
 
     @property
     def failed(self) -> Mapping[str, int]:
@@ -52,11 +49,11 @@ class Module:
             self.program.set_limits(limits)
             self._limits = limits
         self.obstacles = obstacles(self.program, config)
-        self._config = config
+        self.config = config
 
     def make(self) -> Instance:
         """A fresh instance."""
-        config = self._config
+        config = self.config
         return self.program.instantiate(deadline_seconds=config.deadline_seconds, fuel=config.fuel)
 
     def fitted(self, instance: Instance) -> Instance:
@@ -69,13 +66,8 @@ class Module:
         """Let go of its code and of its host functions, once no instance is left."""
         self.program.close()
 
-    def begin(self) -> None:
-        """A use begins."""
-        with self._lock:
-            self.uses += 1
-
     def end(self, failure: type[BaseException] | None) -> None:
-        """It has ended, with an exception of this class or without."""
+        """A use has ended, with an exception of this class or without."""
         with self._lock:
             if failure is None:
                 self.completed += 1

@@ -12,6 +12,7 @@ import json
 import os
 import secrets
 import stat
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
@@ -57,20 +58,28 @@ class Reports:
         self._clock = clock
         self._name: Final = f"{os.getpid()}-{secrets.token_hex(4)}"
         self._lock: int | None = None
+        self._turn = threading.Lock()  # the timer may be writing when the plugin is unloaded
+        self._is_closed = False
         _make_private(self.folder)
 
     def write(self, document: Mapping[str, Any]) -> None:
         """Put `document` in the place of what this process wrote before. Readers see the old one or the new one.
 
+        Once it is closed this does nothing.
+
         :raises OSError: if the disk does not take it.
         :raises TypeError, ValueError: if JSON has no way to say it.
         """
-        if self._lock is None:
-            self._lock = _lock(self._file("lock"))
         content = {"pid": os.getpid(), "written": self._clock(), "document": document}
-        temporary = self._file("new")
-        temporary.write_text(json.dumps(content, allow_nan=False), encoding="utf-8")
-        os.replace(temporary, self._file("json"))
+        text = json.dumps(content, allow_nan=False)
+        with self._turn:
+            if self._is_closed:
+                return
+            if self._lock is None:
+                self._lock = _lock(self._file("lock"))
+            temporary = self._file("new")
+            temporary.write_text(text, encoding="utf-8")
+            os.replace(temporary, self._file("json"))
 
     def read(self) -> tuple[ProcessReport, ...]:
         """What other processes that are alive have written, by their numbers; what the dead left is removed."""
@@ -79,11 +88,13 @@ class Reports:
 
     def close(self) -> None:
         """Take this process's report away. Closing twice does nothing."""
-        lock, self._lock = self._lock, None
-        if lock is None:
-            return
-        os.close(lock)
-        self._remove(self._name)
+        with self._turn:
+            self._is_closed = True
+            lock, self._lock = self._lock, None
+            if lock is None:
+                return
+            os.close(lock)
+            self._remove(self._name)
 
     def _file(self, kind: str, name: str | None = None) -> Path:
         return self.folder / f"{name or self._name}.{kind}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -33,7 +34,7 @@ from .reset import open_resetter
 from .session import Session
 from .statistics import ModuleStatistics, WasmStatistics
 from .supply import StateSupply
-from .use import Use, places
+from .use import places
 from .values import Value
 
 
@@ -47,6 +48,8 @@ class WasmScaling:
     def __init__(self, context: PluginContext, settings: ScalingSettings) -> None:
         self._log: Final = context.log
         self._wait_seconds = settings.wait_seconds
+        self._ticking: Final = threading.Lock()
+        self._is_closed = False
         self.engine: Final = Engine()
         self._resetter: Final = open_resetter()
         self._cache: Final = CompiledCache(settings.cache_folder, max_bytes=settings.cache_bytes, log=context.log)
@@ -154,14 +157,27 @@ class WasmScaling:
         :raises BaseException: whatever a host function raised in this very call.
         """
         entry = self._registry.find(module_id)
-        config = entry.module.config
-        with places(entry, self._gate, priority, self._wait_seconds), Use(entry) as instance:
-            return instance.call(
-                function,
-                arguments,
-                deadline_seconds=config.deadline_seconds if deadline_seconds is None else deadline_seconds,
-                fuel=config.fuel if fuel is None else fuel,
-            )
+        module, supply = entry.module, entry.supply
+        config = module.config
+        with places(entry, self._gate, priority, self._wait_seconds):
+            # what `Use` does, with fewer calls on the way
+            instance: Instance | None = None
+            failure: type[BaseException] | None = None
+            try:
+                instance = supply.lend()
+                return instance.call(
+                    function,
+                    arguments,
+                    deadline_seconds=config.deadline_seconds if deadline_seconds is None else deadline_seconds,
+                    fuel=config.fuel if fuel is None else fuel,
+                )
+            except BaseException as error:
+                failure = type(error)
+                raise
+            finally:
+                module.end(failure)
+                if instance is not None:
+                    supply.take_back(instance)
 
     def session(self, module_id: str, *, priority: Priority = "normal") -> AbstractContextManager[Session]:
         """Several calls on one instance, with its memory in reach, for as long as the ``with`` block lasts.
@@ -171,6 +187,14 @@ class WasmScaling:
         """
         entry = self._registry.find(module_id)
         return Session(entry, places(entry, self._gate, priority, self._wait_seconds))
+
+    def interrupt(self) -> None:
+        """End every call that runs now and has at most an hour left, as if its deadline had come.
+
+        What is in a module's code does not notice Ctrl-C: Python handles a signal when the main thread is back in
+        Python. So call modules in another thread, wait for that one, and call this when the wait is interrupted.
+        """
+        self.engine.ticker.skip(_MOST_SECONDS)
 
     # --- state -------------------------------------------------------------------------------------------------------
 
@@ -198,7 +222,7 @@ class WasmScaling:
         """
         supply = self._keeping(module_id)
         with supply.door.enter(priority="high", timeout_seconds=self._wait_seconds):
-            supply.lend()
+            supply.wake()
 
     # --- memory ------------------------------------------------------------------------------------------------------
 
@@ -222,10 +246,10 @@ class WasmScaling:
 
     @property
     def limits(self) -> ScalingLimits:
-        """The bounds in force."""
+        """The bounds in force: the limit moves below its maximum, with the load."""
         gate = self._gate.statistics()
         return ScalingLimits(
-            max_concurrent_operations=self._control.limit,
+            max_concurrent_operations=self._control.statistics().ceiling,
             max_waiting=gate.max_waiting,
             wait_seconds=self._wait_seconds,
         )
@@ -262,8 +286,10 @@ class WasmScaling:
 
     def tick(self) -> None:
         """Look at the load and adjust the limit, and let go of instances that no peak needs; at a steady pace."""
-        self._control.tick()
-        self._pool.decay()
+        with self._ticking:
+            if not self._is_closed:
+                self._control.tick()
+                self._pool.decay()
 
     # --- what it says of itself, and its end -------------------------------------------------------------------------
 
@@ -292,6 +318,8 @@ class WasmScaling:
 
         :raises ExceptionGroup: of what kept states from being suspended; everything is let go of.
         """
+        with self._ticking:
+            self._is_closed = True
         try:
             self._registry.close()
         finally:
@@ -316,23 +344,26 @@ class WasmScaling:
         return supply
 
 
+_MOST_SECONDS: Final = 3600.0
 _NOTHING: Final = ModulePool(idle=0, in_use=0, peak=0, resident_bytes=0)
 
 
 def _described(entry: Entry, pool: ModulePool) -> ModuleStatistics:
     module, state = entry.module, entry.supply if isinstance(entry.supply, StateSupply) else None
     kept = None if state is None else state.kept
+    in_use = pool.in_use if state is None else int(state.is_lent)
+    completed, failed = module.completed, module.failed
     return ModuleStatistics(
         module_id=module.module_id,
         sha256=module.sha256.hex(),
         owner=module.owner,
         config=module.config,
         obstacles=module.obstacles,
-        uses=module.uses,
-        completed=module.completed,
-        failed=module.failed,
-        idle=pool.idle if state is None else int(state.is_live),
-        in_use=pool.in_use,
+        uses=completed + sum(failed.values()) + in_use,
+        completed=completed,
+        failed=failed,
+        idle=pool.idle if state is None else int(state.is_live) - in_use,
+        in_use=in_use,
         resident_bytes=pool.resident_bytes if state is None else state.resident_bytes(),
         code_bytes=module.program.code_bytes,
         suspended_bytes=None if kept is None else kept.bytes,

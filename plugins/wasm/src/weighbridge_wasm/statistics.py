@@ -17,7 +17,7 @@ from .pool import PoolStatistics
 class ModuleStatistics:
     """How one module stands.
 
-    ``uses == completed + failed + those under way``.
+    ``uses == completed + sum(failed.values()) + in_use``.
     """
 
     module_id: str
@@ -30,7 +30,7 @@ class ModuleStatistics:
     obstacles: tuple[str, ...]
     """Why each use gets a fresh instance, in words; empty where instances are reset in place."""
     uses: int
-    """Calls and sessions that have begun."""
+    """Calls and sessions that got an instance, or failed to get one."""
     completed: int
     failed: Mapping[str, int]
     """Those that ended with an exception, by its class."""

@@ -56,7 +56,11 @@ class WarmSupply:
         instance = self._pool.acquire(self._module.module_id)
         if instance is None:
             return self._pool.adopt(self._module.module_id, self._module.make())
-        return self._module.fitted(instance)
+        try:
+            return self._module.fitted(instance)
+        except BaseException:  # Ctrl-C: nobody else would ever give it back
+            self._pool.drop(instance)
+            raise
 
     def take_back(self, instance: Instance) -> None:
         """Reset it and keep it, or close it where that would not be sound."""
@@ -93,6 +97,7 @@ class StateSupply:
         self._resetter: Final = resetter
         self._log: Final = log
         self._instance: Instance | None = None
+        self.is_lent = False
         self.kept: Kept | None = slots.describe(module.module_id)
         """What is in the store of it."""
 
@@ -105,10 +110,13 @@ class StateSupply:
         """The instance, with what it knew when it was last used."""
         if self._instance is None:
             self._instance = self._resumed()
-        return self._module.fitted(self._instance)
+        instance = self._module.fitted(self._instance)
+        self.is_lent = True
+        return instance
 
     def take_back(self, instance: Instance) -> None:
         """It stays as it is."""
+        self.is_lent = False
         if instance.is_spoiled:
             self._drop()
 
@@ -116,6 +124,10 @@ class StateSupply:
         """What the instance occupies; 0 if there is none."""
         instance = self._instance
         return 0 if instance is None else instance.resident_bytes()
+
+    def wake(self) -> None:
+        """Have an instance, with what it knew when it was last used. Enter the door before."""
+        self.take_back(self.lend())
 
     def suspend(self) -> int:
         """Write the state to the store and close the instance; the bytes that it occupied. Enter the door before.

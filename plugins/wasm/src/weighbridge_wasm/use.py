@@ -21,7 +21,6 @@ class Use:
         self._instance: Instance | None = None
 
     def __enter__(self) -> Instance:
-        self._entry.module.begin()
         try:
             instance = self._instance = self._entry.supply.lend()
         except BaseException as error:
