@@ -322,7 +322,7 @@ class ScalingSettings:
     """How often load is looked at."""
     max_idle_instances: int = attrs.field(default=100, validator=_Whole(0, 1_000_000, "instances"))
     """Pristine instances that are kept, of all modules together."""
-    max_idle_bytes: int = attrs.field(default=64 * _MIB, validator=_Whole(0, 2**63 - 1, "bytes"))
+    max_idle_bytes: int = attrs.field(default=16 * _MIB, validator=_Whole(0, 2**63 - 1, "bytes"))
     """What they may have resident, together."""
     max_waiting: int = attrs.field(default=1_000, validator=_Whole(0, 1_000_000, "calls"))
     """Calls that wait for a place; one more is `Saturated`."""
