@@ -40,7 +40,7 @@ from .wasi import WasiGrants
 SECTION: Final = "weighbridge"
 """The custom section in which a module says what it asks for."""
 _ID_DIGITS: Final = 16
-_NAME: Final = re.compile(r"[\w@][\w.@+-]*(?:/[\w@][\w.@+-]*)*")
+_NAME: Final = re.compile(r"[\w@][\w.@+-]*(?:/[\w@][\w.@+-]*)*", re.ASCII)
 _MOST_NAME: Final = 100
 _FIXED: Final = frozenset({"keep_state", "wasi"})
 
