@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -450,6 +452,25 @@ def test_a_document_stands_alone(run: Callable[..., Ran], tmp_path: Path, capfd:
     assert out.read_bytes() == b"A=1\0"
 
 
+def test_a_stream_that_this_process_does_not_have_is_not_inherited(
+    run: Callable[..., Ran], tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Started with its output closed, Python has no sys.stdout, and the number belongs to whatever was opened next."""
+    path = written(tmp_path / "command.wat", COMMAND)
+    monkeypatch.setattr(sys, "stdout", None)
+    assert run("run", path, "--env", "A=1").code == 1
+    assert run("run", path, "--env", "A=1", "--stdout", "inherit").code == 1
+    monkeypatch.undo()
+    assert capfd.readouterr().out == ""
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/zero"), reason="there is no device without an end")
+def test_a_device_is_not_read(run: Callable[..., Ran]) -> None:
+    """It may have no end, and reading would take all memory that there is."""
+    with pytest.raises(click.UsageError, match="is no file"):
+        run("run", "/dev/zero")
+
+
 @pytest.mark.parametrize(
     ("options", "function", "errno"),
     [
@@ -530,11 +551,18 @@ def test_stats_shows_what_runs(run: Callable[..., Ran], scaling: WasmScaling, tm
     assert str(tmp_path / "cache") in ran.screen.lines[1]
 
 
-def test_stats_of_nothing_says_so(run: Callable[..., Ran]) -> None:
+def test_stats_of_nothing_says_so(run: Callable[..., Ran], tmp_path: Path) -> None:
     """Without modules there is no empty table."""
-    ran = run("stats")
+    ran = run("stats", reports=Reports(tmp_path / "running"))
     assert ran.screen.tables == []
     assert ran.screen.lines[0] == "no process has modules, or none that shares this cache folder"
+
+
+def test_stats_does_not_deny_what_it_cannot_know(run: Callable[..., Ran]) -> None:
+    """Without a folder for reports, other processes are unknown, and not without modules."""
+    lines = run("stats").screen.lines
+    assert lines[-1].startswith("other processes are not known: running-wasm")
+    assert not [line for line in lines if line.startswith("no process")]
 
 
 def test_stats_shows_other_processes(run: Callable[..., Ran], scaling: WasmScaling, tmp_path: Path) -> None:
@@ -579,11 +607,16 @@ def test_stats_shows_what_is_kept(run: Callable[..., Ran], scaling: WasmScaling,
 # --- Ctrl-C -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [('(module (func (export "spin") (loop br 0)))', ["spin"]), (SLEEPS, ["sleep", "--clock"])],
+    ids=["spins", "sleeps"],
+)
 def test_ctrl_c_ends_a_call_that_never_ends(
-    scaling: WasmScaling, context: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    scaling: WasmScaling, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, words: list[str]
 ) -> None:
     """The module's code does not notice it, so it is run in a thread of its own, and ended from outside."""
-    endless = written(tmp_path / "endless.wat", '(module (func (export "spin") (loop br 0)))')
+    endless = written(tmp_path / "endless.wat", text)
     began = threading.Event()
     original = scaling.call
 
@@ -600,7 +633,7 @@ def test_ctrl_c_ends_a_call_that_never_ends(
     threading.Thread(target=interrupt).start()
     try:
         with pytest.raises(KeyboardInterrupt):
-            command.run(scaling, ["run", str(endless), "spin", "--deadline", "900", "--times", "50"], Screen())
+            command.run(scaling, ["run", str(endless), *words, "--deadline", "900", "--times", "50"], Screen())
     finally:
         signal.signal(signal.SIGINT, previous)
     assert scaling.statistics().modules == {}

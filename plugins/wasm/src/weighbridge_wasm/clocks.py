@@ -41,6 +41,7 @@ _ABSOLUTE: Final = 1
 _SUBSCRIPTION: Final = struct.Struct("<QB7xI4xQQH6x")
 _EVENT: Final = struct.Struct("<QHB5xQH6x")
 _NANOSECONDS: Final = 1_000_000_000
+_NAP_SECONDS: Final = 0.125
 
 
 class Calling(Protocol):
@@ -137,12 +138,24 @@ class Clocks:
     def _await(self, caller: Calling, wanted: list[_Wanted]) -> list[_Wanted]:
         """Sleep until the first of them; those that have come then."""
         soonest = min(subscription.seconds or 0.0 for subscription in wanted)
-        left = caller.remaining_seconds()
         if soonest:
-            self._sleep(soonest if left is None else min(soonest, left))
-        if soonest and left is not None and left < soonest:
-            raise DeadlineExceeded(f"the call wanted to wait for {soonest:g} s, and had {left:g} s left")
+            self._wait(caller, soonest)
         return [subscription for subscription in wanted if (subscription.seconds or 0.0) <= soonest]
+
+    def _wait(self, caller: Calling, seconds: float) -> None:
+        """Sleep a little at a time: whoever ends calls early brings their deadline forward meanwhile."""
+        now = self._monotonic_ns()
+        end = now + round(seconds * _NANOSECONDS)
+        left = caller.remaining_seconds()
+        due = end if left is None else min(end, now + round(left * _NANOSECONDS))
+        while now < due and left != 0:
+            self._sleep(min((due - now) / _NANOSECONDS, _NAP_SECONDS))
+            now, left = self._monotonic_ns(), caller.remaining_seconds()
+        if now < end:
+            rest = (end - now) / _NANOSECONDS
+            raise DeadlineExceeded(
+                f"the call wanted to wait for {seconds:g} s, and its time was over {rest:g} s before"
+            )
 
 
 def _runs(wanted: int, events: int, count: int, result: int) -> tuple[tuple[int, int], ...]:

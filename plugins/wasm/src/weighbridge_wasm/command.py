@@ -81,7 +81,10 @@ def run(
 )
 @click.pass_context
 def _wasm(context: click.Context) -> None:
-    """Run WebAssembly modules, each call isolated, and see how they do."""
+    """Run WebAssembly modules, each call isolated, and see how they do.
+
+    Before run or stats may stand --ceiling SIZE, --store FILE and --config FILE, as of weighbridge run.
+    """
     if context.invoked_subcommand is None:
         click.echo(context.get_help(), err=True)
         context.exit(USAGE)
@@ -177,14 +180,18 @@ def _run(
     nothing of this machine but what the options grant.
 
     \b
-    Exit codes: 0 fine, 2 wrong usage, 3 it trapped or did not end in time;
-    that of the module if it ends itself.
+    Exit codes: 0 fine, 2 wrong usage, 3 it is no valid module, trapped or did
+    not end in time; that of the module if it ends itself.
 
     \b
     Example:
       weighbridge wasm run sums.wasm add 40 2
     """
-    streams = {"stdin": stdin, "stdout": stdout or (_NOTHING if as_json else INHERIT), "stderr": stderr}
+    streams = {
+        "stdin": _stream(stdin, sys.stdin),
+        "stdout": _stream(stdout or (_NOTHING if as_json else INHERIT), sys.stdout),
+        "stderr": _stream(stderr, sys.stderr),
+    }
     granted = {
         "arguments": [file.name, *words],
         "environment": env,
@@ -201,6 +208,11 @@ def _run(
         return _run_registered(session, module_id, file.name, function, arguments, times, as_json)
     finally:
         session.scaling.unregister(module_id)
+
+
+def _stream(wanted: str, ours: object) -> str:
+    """What to grant. Where this process has none its number is soon that of another file, which is not to be had."""
+    return _NOTHING if wanted == INHERIT and ours is None else wanted
 
 
 def _run_registered(
@@ -229,6 +241,8 @@ def _run_registered(
 
 def _read_module(path: Path) -> bytes:
     """The binary, made of the text where it is text."""
+    if not (path.is_file() or path.is_fifo()):
+        raise click.UsageError(f"{path} is no file: a device may have no end")
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -279,7 +293,8 @@ def _number(kind: str, text: str) -> object:
 
 
 def _call(scaling: WasmScaling, module_id: str, function: str, values: Sequence[Value], times: int) -> _Outcome:
-    sys.stdout.flush()  # what was printed before is to stand before what the module prints
+    if sys.stdout is not None:
+        sys.stdout.flush()  # what was printed before is to stand before what the module prints
     taken: list[float] = []
     stop = threading.Event()
 
@@ -388,7 +403,7 @@ def _stats(session: _Session, as_json: bool) -> int:
     if as_json:
         session.terminal.print_json(document)
     else:
-        _show_stats(session.terminal, document)
+        _show_stats(session.terminal, document, has_reports=session.reports is not None)
     return FINE
 
 
@@ -408,8 +423,8 @@ def _states(states: StateSlots | None) -> dict[str, Any] | None:
     return {module_id: attrs.asdict(state) for module_id, state in kept if state is not None}
 
 
-def _show_stats(terminal: Terminal, document: Mapping[str, Any]) -> None:
-    if not document["processes"]:
+def _show_stats(terminal: Terminal, document: Mapping[str, Any], *, has_reports: bool) -> None:
+    if has_reports and not document["processes"]:
         terminal.say("no process has modules, or none that shares this cache folder")
     for process in document["processes"]:
         _show_process(terminal, process)
@@ -418,6 +433,8 @@ def _show_stats(terminal: Terminal, document: Mapping[str, Any]) -> None:
         cache["unusable"] or f"{cache['files']} compiled, {in_bytes(cache['bytes'])} of {in_bytes(cache['max_bytes'])}"
     )
     terminal.say(f"cache {cache['folder']}: {where}")
+    if not has_reports:
+        terminal.say("other processes are not known: running-wasm beside the cache has to be this user's alone")
     _show_states(terminal, document["states"])
 
 

@@ -100,6 +100,7 @@ class Instance:
         "_lock",
         "_memories",
         "_release",
+        "_due_tick",
         "_runs",
         "_store",
         "_ticker",
@@ -133,6 +134,7 @@ class Instance:
             raise
 
     def __enter__(self) -> Instance:
+        self._due_tick = 0
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -181,7 +183,10 @@ class Instance:
 
     def remaining_seconds(self) -> float | None:
         """What the call that runs has left, 0 if nothing; None where it has no deadline."""
-        return None if self._deadline_at is None else max(0.0, self._deadline_at - self._ticker.clock())
+        if self._deadline_at is None:
+            return None
+        ticks = self._due_tick - self._ticker.nticks  # fewer than the clock says once ticks were skipped
+        return max(0.0, min(self._deadline_at - self._ticker.clock(), ticks * TICK_SECONDS))
 
     def _prepare(self, function: str) -> Run:
         self._living()
@@ -272,6 +277,7 @@ class Instance:
             self._prepare(_REACTOR_START)(())
         if self._linked.resetter is not None and self._linked.pristine is None:
             self._capture(self._linked.resetter)
+            self._due_tick = self._ticker.nticks + ticks
 
     # -- memory and globals --------------------------------------------------------------------------------------------
 
