@@ -67,7 +67,7 @@ def test_defaults_are_those_of_the_issue() -> None:
         ({"reset": ["auto"]}, 'reset is [\'auto\']. Give "auto" or "never"'),
         ({"wasi": "all"}, "wasi is 'all'. Give a table, or None"),
         ({"wasi": {"clock": object}}, "Give a table of texts, numbers, flags and lists of them"),
-        ({"wasi": {1: True}}, "wasi is {1: True}. Give a table of texts"),
+        ({"wasi": {1: True}}, "wasi is a table with what cannot be used. Give a table of texts"),
         ({"max_page": 3}, "which is no setting. It may have deadline_seconds, fuel"),
         ({"max_page": 3}, 'did you mean "max_pages"?'),
         ({3: 3}, "the configuration of a module has 3, which is no setting"),
@@ -280,3 +280,15 @@ def test_setting_that_makes_no_sense_is_refused(settings: Mapping[str, Any], tex
     """The error names the setting, the value and what is allowed."""
     with pytest.raises(ConfigurationError, match=re.escape(text)):
         read_settings(settings)
+
+
+def test_no_error_and_no_text_shows_an_environment() -> None:
+    """Its values may be secrets, whatever else is wrong with the table."""
+    secret = {"environment": {"TOKEN": "hidden"}}
+    with pytest.raises(ConfigurationError) as refused:
+        ModuleConfig(wasi={**secret, "folders": [{"guest": "/data", "host": object()}]})
+    assert "hidden" not in f"{refused.value!r} {refused.value}"
+    assert refused.value.__context__ is None
+    config = ModuleConfig(wasi=secret)
+    assert "wasi=<environment>" in repr(config)
+    assert "hidden" not in repr(config)

@@ -12,7 +12,7 @@ import pytest
 import wasmtime
 from hypothesis import given
 from hypothesis import strategies as st
-from weighbridge_hookspecs import ConfigurationError, DeadlineExceeded, InvalidModule
+from weighbridge_hookspecs import ConfigurationError, ContextClosed, DeadlineExceeded, InvalidModule
 
 from weighbridge_wasm.access import ENDLESS_TICKS
 from weighbridge_wasm.engine import TICK_SECONDS, Engine, Ticker
@@ -235,3 +235,29 @@ def test_endless_loop_is_ended_while_others_go_on(private: bool) -> None:
             stop.set()
             thread.join(60)
         assert not thread.is_alive()
+
+
+def test_time_that_is_skipped_ends_calls_and_keeps_the_clock_right() -> None:
+    """A call that begins in the middle of it, such as a finalizer's, waits for its own deadline and no longer."""
+    clock = Clock()
+    due: list[int] = []
+
+    def tick() -> None:
+        if ticker.nticks == 10:
+            ticker.enter("finalizer")
+            due.append(ticker.nticks + ticker.ticks_until(1.0))
+
+    ticker = Ticker(tick, clock)
+    ticker.skip(1.0)
+    assert ticker.nticks == 200
+    clock.seconds += 1.0
+    ticker.catch_up()
+    assert ticker.nticks >= due[0]
+
+
+def test_no_deadline_is_given_that_would_never_come() -> None:
+    """A closed engine ends nothing."""
+    ticker = Ticker(lambda: None)
+    ticker.close()
+    with pytest.raises(ContextClosed):
+        ticker.ticks_until(1.0)

@@ -9,6 +9,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -591,3 +592,51 @@ def test_nothing_leaks_in_instances_and_traps(private: bool) -> None:
         work(program, rounds)
         gc.collect()
         assert resident_bytes() - before < 150 * rounds
+
+
+def test_several_memories_share_what_one_may_have(engine: Engine) -> None:
+    """A module cannot have more by having more memories: each has an equal part."""
+    grows = wasmtime.wat2wasm(
+        """
+        (module (memory 1) (memory $second 1)
+          (func (export "first") (param i32) (result i32) (memory.grow (local.get 0)))
+          (func (export "second") (param i32) (result i32) (memory.grow $second (local.get 0))))
+        """
+    )
+    with Program(engine, bytes(grows), max_pages=7) as program, program.instantiate() as instance:
+        assert [instance.call("first", (2,)), instance.call("second", (3,)), instance.call("second", (2,))] == [
+            1,
+            -1,
+            1,
+        ]
+        with pytest.raises(InvalidModule, match="1 pages, had max_pages = 1 for 2 memories"):
+            program.set_limits(Limits(max_pages=1, max_table_elements=1))
+
+
+def test_a_call_that_does_not_begin_is_counted_nowhere(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without room on Python's stack, the clock does not wait for its deadline, nor keep the instance."""
+    asks = bytes(wasmtime.wat2wasm('(module (import "host" "ask" (func $ask)) (func (export "ask") (call $ask)))'))
+
+    def ensure_room() -> None:
+        raise RecursionError
+
+    with Program(engine, asks, functions={"host.ask": lambda: None}) as program, program.instantiate() as instance:
+        monkeypatch.setattr("weighbridge_wasm.instance.ensure_room", ensure_room)
+        with pytest.raises(RecursionError):
+            instance.call("ask", deadline_seconds=1.0)
+        assert not engine.ticker._running
+
+
+def test_a_program_may_be_closed_while_an_instance_of_it_is_made(engine: Engine) -> None:
+    """What the engine is at work in stays until it is done."""
+    starts = bytes(wasmtime.wat2wasm('(module (import "host" "ask" (func $ask)) (start $ask) (func (export "go")))'))
+    for _ in range(50):
+        made: list[Program] = []
+        made.append(Program(engine, starts, functions={"host.ask": partial(_close_all, made)}))
+        with made[0].instantiate() as instance:
+            assert instance.call("go") is None
+
+
+def _close_all(programs: list[Program]) -> None:
+    for one in programs:
+        one.close()

@@ -78,9 +78,11 @@ class Wasm:
     @hookimpl
     def weighbridge_deactivate(self, reason: str) -> None:
         """Suspend what is to be kept, and close every instance and the engine."""
-        if self._reports is not None:
-            self._reports.close()
-        self._scaling.close()
+        try:
+            if self._reports is not None:
+                self._reports.close()
+        finally:
+            self._scaling.close()
 
     @hookimpl
     def weighbridge_scalable(self) -> ScalableSubsystem:

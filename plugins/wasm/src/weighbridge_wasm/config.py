@@ -122,7 +122,10 @@ def _owned(value: object) -> object:
     try:
         return json.loads(json.dumps(_plain(value), allow_nan=False))
     except (TypeError, ValueError, RecursionError):
-        raise _senseless("wasi", value, "Give a table of texts, numbers, flags and lists of them") from None
+        # nothing of it is shown: an environment may hold secrets
+        advice = "Give a table of texts, numbers, flags and lists of them"
+        problem = ConfigurationError("wasi is a table with what cannot be used", step="configure", advice=advice)
+    raise problem
 
 
 def _plain(value: object) -> object:
@@ -136,6 +139,10 @@ def _plain(value: object) -> object:
 def _table(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
     if value is not None and not isinstance(value, dict):
         raise _senseless(attribute.name, value, "Give a table, or None")
+
+
+def _keys(grants: Mapping[str, Any] | None) -> str:
+    return "None" if grants is None else f"<{', '.join(grants)}>"
 
 
 def _checked_keys(settings: object, known: Iterable[str], where: str) -> Mapping[str, Any]:
@@ -176,7 +183,9 @@ class ModuleConfig:
     """Whether its memory and globals are kept from call to call, and written to the store when they are suspended."""
     reset: Reset = attrs.field(default="auto", validator=_OneOf(("auto", "never")))
     """``"auto"``: an instance is reset in place where that can be complete; ``"never"``: each call gets a fresh one."""
-    wasi: Mapping[str, Any] | None = attrs.field(default=None, converter=_owned, validator=_table, hash=False)
+    wasi: Mapping[str, Any] | None = attrs.field(
+        default=None, converter=_owned, validator=_table, hash=False, repr=_keys
+    )
     """What it is granted of WASI: what :meth:`WasiGrants.read` takes, or such an object; None: nothing."""
 
     @classmethod
@@ -359,6 +368,12 @@ class ScalingSettings:
         """
         self._check_pages(config, "the configuration of a module")
         return config
+
+    def bounded(self, config: ModuleConfig) -> ModuleConfig:
+        """`config`, with no more pages than the operator allows: one that was kept may be of times when it was more."""
+        if config.max_pages <= self.max_pages_allowed:
+            return config
+        return config.changed(max_pages=self.max_pages_allowed)
 
     def _check_pages(self, config: ModuleConfig, where: str) -> None:
         if config.max_pages > self.max_pages_allowed:

@@ -7,17 +7,17 @@ import math
 import platform
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Final
 from weakref import WeakValueDictionary
 
 import wasmtime
-from weighbridge_hookspecs import ConfigurationError, InvalidModule, StopToken
+from weighbridge_hookspecs import ConfigurationError, ContextClosed, InvalidModule, StopToken
 
 from .access import ENDLESS_TICKS, Access
 from .public import PublicAccess
 from .seam import MISSING, WASMTIME_VERSION, PrivateAccess, Seam
+from .turns import Turns
 
 TICK_SECONDS: Final = 0.005
 """How often the engine's clock moves while calls with a deadline run; its thread wants the GIL each time."""
@@ -63,8 +63,7 @@ class Engine:
         """Everything that compiled code depends on, beside the module."""
         self.ticker: Final = Ticker(self.native.increment_epoch, clock)
         self._modules: WeakValueDictionary[bytes, wasmtime.Module] = WeakValueDictionary()
-        self._compiling: dict[bytes, _Turn] = {}
-        self._lock = threading.Lock()
+        self._compiling: Final = Turns()
 
     def __enter__(self) -> Engine:
         return self
@@ -91,7 +90,7 @@ class Engine:
         """
         native = self.native
         key = hashlib.sha256(wasm).digest()
-        with self._turn(key):
+        with self._compiling.turn(key):
             module = self._modules.get(key)
             if module is None:
                 module = self._modules[key] = _compiled(native, wasm)
@@ -147,26 +146,6 @@ class Engine:
         self.ticker.close()
         self._native = None
 
-    @contextmanager
-    def _turn(self, key: bytes) -> Iterator[None]:
-        with self._lock:
-            turn = self._compiling.setdefault(key, _Turn())
-            turn.nwaiting += 1
-        try:
-            with turn.lock:
-                yield
-        finally:
-            with self._lock:
-                turn.nwaiting -= 1
-                if not turn.nwaiting:
-                    self._compiling.pop(key, None)
-
-
-class _Turn:
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.nwaiting = 0
-
 
 class Ticker:
     """Moves the engine's epoch by elapsed time, and stands still while no call has a deadline.
@@ -186,7 +165,7 @@ class Ticker:
         self._origin = clock()
         self._is_moving = False
         self._wake = threading.Event()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # the collector may run a finalizer that calls a module
 
     def enter(self, call: object) -> None:
         """A call with a deadline begins."""
@@ -202,7 +181,10 @@ class Ticker:
         """Ticks from now on until `seconds` have passed for sure, at least 1.
 
         :raises ConfigurationError: if it is no time above 0.
+        :raises ContextClosed: once it is closed: the time would never come.
         """
+        if self._tick is None:
+            raise ContextClosed("the engine is closed, and nothing would end the call at its deadline")
         if not self._is_moving:
             self._resume()
         if not 0 < seconds < math.inf:
@@ -233,10 +215,11 @@ class Ticker:
         :param seconds: at most an hour is skipped, which is a fraction of a second of work.
         """
         with self._lock:
-            due = self.nticks + math.ceil(min(seconds, _MOST_SKIPPED_SECONDS) / TICK_SECONDS)
-            self._origin -= (due - self.nticks) * TICK_SECONDS
-            while self.nticks < due and self._tick is not None:
+            for _ in range(math.ceil(min(seconds, _MOST_SKIPPED_SECONDS) / TICK_SECONDS)):
+                if self._tick is None:
+                    return
                 self._tick()
+                self._origin -= TICK_SECONDS
                 self.nticks += 1
 
     def close(self) -> None:

@@ -45,7 +45,14 @@ Functions: TypeAlias = Mapping[str, Callable[..., Any]]
 
 
 class Place(Protocol):
-    """The instance that calls a host function."""
+    """The instance that calls a host function.
+
+    :ivar is_starting: whether its start runs.
+    :ivar has_asked: whether that has called a function that may answer otherwise the next time.
+    """
+
+    is_starting: bool
+    has_asked: bool
 
     def keep(self, error: BaseException) -> None:
         """Have the call that runs raise this, once the engine has left the module's code."""
@@ -127,6 +134,7 @@ class _Binding:
     function: Callable[..., Any]
     signature: Signature
     wants_memory: bool
+    is_constant: bool
     raw: type[ctypes.Array[ctypes.c_uint8]]
 
 
@@ -174,7 +182,8 @@ class HostFunctions:
             raise TypeError(f"{signature}: a reference cannot be passed between Python and a module")
         target = function.function if isinstance(function, HostFunction) else function
         raw = ctypes.c_uint8 * (max(signature.nvalues, 1) * RAW_BYTES)
-        binding = _Binding(target, signature, bool(getattr(function, "wants_memory", False)), raw)
+        wants_memory, is_constant = (bool(getattr(function, name, False)) for name in ("wants_memory", "is_constant"))
+        binding = _Binding(target, signature, wants_memory, is_constant, raw)
         if self._seam is None:
             answer = _public_answer(self._bindings, len(self._bindings), self.current)
             public.define(linker, names, kind, signature, answer)
@@ -244,6 +253,8 @@ def _find(bindings: list[_Binding], number: int) -> _Binding:
 
 
 def _call(binding: _Binding, place: Place, engines_caller: Any, arguments: tuple[Any, ...]) -> Any:
+    if place.is_starting and not binding.is_constant:
+        place.has_asked = True
     if not binding.wants_memory:
         return binding.function(*arguments)
     place.starting(engines_caller)

@@ -35,8 +35,13 @@ class Limits:
     """What one instance may grow to."""
 
     max_pages: int
-    """Pages of 65,536 bytes, of each of its memories."""
+    """Pages of 65,536 bytes, of all of its memories."""
     max_table_elements: int
+    """Of each of its tables."""
+
+    def memory_bytes(self, nmemories: int) -> int:
+        """What each of so many memories may have: the engine knows one limit for all, so they share in equal parts."""
+        return self.max_pages // max(1, nmemories) * PAGE_BYTES
 
 
 @attrs.frozen
@@ -63,6 +68,8 @@ class Linked:
     """Gives a store what it may see of the system, before each use; None where the module asks for nothing."""
     signatures: dict[str, Signature] = attrs.field(factory=dict)
     pristine: Pristine | None = None
+    has_asked: bool = False
+    """Whether the start of the first instance has called the host: what it was told is for that instance alone."""
     lock: threading.Lock = attrs.field(factory=threading.Lock)
 
     def signature(self, function: str) -> Signature:
@@ -93,6 +100,7 @@ class Instance:
         "_acquire",
         "_current",
         "_deadline_at",
+        "_due_tick",
         "_globals",
         "_is_ready",
         "_is_timed",
@@ -100,11 +108,12 @@ class Instance:
         "_lock",
         "_memories",
         "_release",
-        "_due_tick",
         "_runs",
         "_store",
         "_ticker",
         "_was_fuelled",
+        "has_asked",
+        "is_starting",
         "limits",
     )
 
@@ -120,10 +129,12 @@ class Instance:
         self._acquire, self._release = self._lock.acquire, self._lock.release
         self._runs: dict[str, Run] = {}
         self._memories: tuple[MemoryAccess, ...] | None = None
-        self._is_ready = False
+        self._is_ready = self.has_asked = False
+        self.is_starting = True
         # both are set before the first call: a store begins with no fuel, and past its deadline
         self._is_timed = self._was_fuelled = True
         self._deadline_at: float | None = None
+        self._due_tick = 0
         self.set_limits(limits)
         if linked.configure_store is not None:
             linked.configure_store(self._store)
@@ -134,7 +145,6 @@ class Instance:
             raise
 
     def __enter__(self) -> Instance:
-        self._due_tick = 0
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -219,8 +229,11 @@ class Instance:
                 return run(arguments)
         else:
             self._ticker.enter(self)
-        outer = None if current is None else self._enter(current)
+        outer, is_inside = None, False
         try:
+            if current is not None:
+                outer = self._enter(current)
+                is_inside = True
             if seconds is not None:
                 self._time(ticks, seconds)
             return run(arguments)
@@ -230,7 +243,7 @@ class Instance:
             raise
         finally:
             self._ticker.leave(self)
-            if current is not None:
+            if current is not None and is_inside:
                 self._leave(current, outer)
 
     def _enter(self, current: Current) -> Place | None:
@@ -264,6 +277,7 @@ class Instance:
         elif not 0 <= ticks <= ENDLESS_TICKS:
             raise ValueError(f"a deadline is a number of ticks from 0 to {ENDLESS_TICKS}, had {ticks}")
         if self._current is not None:  # nobody else can ask
+            self._due_tick = self._ticker.nticks + ticks
             self._deadline_at = self._ticker.clock() + seconds
         self._is_timed = True
         self._access.set_deadline(ticks)
@@ -272,12 +286,14 @@ class Instance:
         self._access.instantiate(self._linked.module)
         self._is_ready = True
         self._look_up()
-        kind = self._linked.facts.function_exports.get(_REACTOR_START)
-        if kind is not None and not kind.params and not kind.results:
+        if initializes(self._linked.facts):
             self._prepare(_REACTOR_START)(())
-        if self._linked.resetter is not None and self._linked.pristine is None:
-            self._capture(self._linked.resetter)
-            self._due_tick = self._ticker.nticks + ticks
+        self.is_starting = False
+        if self._linked.pristine is None and not self._linked.has_asked:
+            if self.has_asked:
+                self._linked.has_asked = True
+            elif self._linked.resetter is not None:
+                self._capture(self._linked.resetter)
 
     # -- memory and globals --------------------------------------------------------------------------------------------
 
@@ -367,7 +383,7 @@ class Instance:
         facts = self._linked.facts
         # all of them at once, for each call replaces those of the one before
         self._store.set_limits(
-            memory_size=limits.max_pages * PAGE_BYTES,
+            memory_size=limits.memory_bytes(len(facts.memories)),
             table_elements=limits.max_table_elements,
             instances=1,
             tables=len(facts.tables),
@@ -455,6 +471,17 @@ class Instance:
                     ),
                     self._globals.get(),
                 )
+
+
+def initializes(facts: ModuleFacts) -> bool:
+    """Whether it is a WASI reactor, of which ``_initialize`` is called before an instance is used."""
+    kind = facts.function_exports.get(_REACTOR_START)
+    return kind is not None and not kind.params and not kind.results
+
+
+def runs_at_start(facts: ModuleFacts) -> bool:
+    """Whether code of the module runs before anything is called in an instance."""
+    return facts.has_start or initializes(facts)
 
 
 def _is_number(entry: Any) -> bool:

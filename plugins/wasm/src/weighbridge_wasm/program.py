@@ -9,9 +9,9 @@ import wasmtime
 from weighbridge_hookspecs import InvalidModule
 
 from .binary import FunctionImport, ModuleFacts, expose
-from .config import DEFAULT_MAX_PAGES, PAGE_BYTES
+from .config import DEFAULT_MAX_PAGES
 from .functions import Functions, HostFunctions
-from .instance import Instance, Limits, Linked
+from .instance import Instance, Limits, Linked, runs_at_start
 from .values import Signature
 from .wasi import WasiGrants, imports_wasi
 
@@ -28,7 +28,7 @@ class Program:
     :param wasm: the module as bytes in WebAssembly's binary format.
     :param functions: host functions by ``"<module>.<name>"``.
     :param wasi: what it is granted of the system; nothing by default.
-    :param max_pages: what each memory may grow to, in pages of 65,536 bytes.
+    :param max_pages: what its memory may grow to, in pages of 65,536 bytes; several have equal parts of it.
     :param max_table_elements: what each table may grow to.
     :param resetter: resets instances in place, where that can be complete; None: every instance is used once.
     :param compile: compiles the rewritten module, such as through a cache; the engine by default.
@@ -67,17 +67,17 @@ class Program:
             grants.define(self._linker)
         host = HostFunctions(engine.seam)
         _define(host, self._linker, module, self.facts, provided)
-        self.obstacles: Final = (
+        self._obstacles: Final = (
             *_obstacles(self.facts, resetter),
             *(() if grants is None else grants.obstacles()),
+            *(grants.obstacles_of_start() if grants is not None and runs_at_start(self.facts) else ()),
         )
-        """Why its instances are not reset in place, a sentence for each reason; empty if they are."""
         self._linked: Linked | None = Linked(
             engine=engine,
             module=_link(self._linker, module),
             facts=self.facts,
             host=host,
-            resetter=None if self.obstacles else resetter,
+            resetter=None if self._obstacles else resetter,
             meter=resetter,
             configure_store=None if grants is None else grants.configure,
         )
@@ -89,6 +89,16 @@ class Program:
         self.close()
 
     @property
+    def obstacles(self) -> tuple[str, ...]:
+        """Why its instances are not reset in place, a sentence for each reason; empty if they are.
+
+        Whether its start calls the host is known from the first instance on.
+        """
+        linked = self._linked
+        asked = ("its start calls the host, and keeps what it was told",) if linked and linked.has_asked else ()
+        return (*self._obstacles, *asked)
+
+    @property
     def limits(self) -> Limits:
         """What new instances may grow to."""
         return self._limits
@@ -96,7 +106,8 @@ class Program:
     @property
     def code_bytes(self) -> int | None:
         """What its machine code takes; None where the engine does not tell, 0 once it is closed."""
-        return 0 if self._module is None else self._engine.code_bytes(self._module)
+        module = self._module  # once: another thread may close the program
+        return 0 if module is None else self._engine.code_bytes(module)
 
     def set_limits(self, limits: Limits) -> None:
         """Set what new instances may grow to; those that live have :meth:`.Instance.set_limits`.
@@ -123,12 +134,15 @@ class Program:
         return Instance(self._open(), self._limits, deadline_seconds=deadline_seconds, fuel=fuel)
 
     def close(self) -> None:
-        """Let go of the host functions and of the code. Twice is once. Instances are closed before it."""
+        """Let go of the host functions and of the code. Twice is once.
+
+        Of an instance that lives still the next call of a host function fails, and the code goes with the last one.
+        """
         linked, self._linked, self._module = self._linked, None, None
         if linked is None:
             return
         linked.host.close()
-        linked.module.close()
+        # not what is linked: the engine may be at work in it, in a thread that makes an instance
         self._linker.close()
 
     def _open(self) -> Linked:
@@ -151,12 +165,13 @@ def check_limits(facts: ModuleFacts, limits: Limits) -> None:
                 step="link",
                 advice="Build the module without threads",
             )
-        if memory.minimum_pages * memory.page_bytes > limits.max_pages * PAGE_BYTES:
+        if memory.minimum_pages * memory.page_bytes > limits.memory_bytes(len(facts.memories)):
+            among = f" for {len(facts.memories)} memories" if len(facts.memories) > 1 else ""
             raise InvalidModule(
                 "the module begins with more memory than it may have",
                 step="link",
                 wanted=f"{memory.minimum_pages} pages",
-                had=f"max_pages = {limits.max_pages}",
+                had=f"max_pages = {limits.max_pages}{among}",
                 advice="Raise max_pages, or build the module with a smaller memory",
             )
     for table in facts.tables:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import re
 import threading
-from collections.abc import Mapping
-from contextlib import suppress
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from difflib import get_close_matches
 from functools import partial
 from typing import Any, Final
@@ -14,6 +15,7 @@ from typing import Any, Final
 import attrs
 from weighbridge_hookspecs import (
     ConfigurationError,
+    ContextClosed,
     Gate,
     InvalidModule,
     PluginContext,
@@ -35,6 +37,7 @@ from .program import Program
 from .reset import Resetter
 from .state import StateSlots
 from .supply import StateSupply, Supply, WarmSupply
+from .turns import Turns
 from .wasi import WasiGrants
 
 SECTION: Final = "weighbridge"
@@ -53,12 +56,13 @@ class Entry:
     supply: Supply
     wish: ModuleConfig
     """What it was registered with, before any change."""
-    functions: Functions | None
-    nregistered: int = 1
+    functions: Functions
+    owners: list[str | None]
+    """Who has registered it, once for each time."""
 
 
 class Registry:
-    """Modules by id. Thread-safe; one registration at a time."""
+    """Modules by id. Thread-safe: changes of one module wait for each other, and nobody else waits for them."""
 
     def __init__(
         self,
@@ -76,8 +80,11 @@ class Registry:
         self._cache: Final = cache
         self._pool: Final = pool
         self._kept: Final = KeptConfigs(partial(_store_of, context), context.log)
+        self._turns: Final = Turns()  # of ids: taken while a module is compiled, or its state is written
+        self._lock: Final = threading.RLock()  # held for moments
         self._entries: dict[str, Entry] = {}
-        self._lock: Final = threading.RLock()
+        self._arriving: Counter[tuple[str, str | None]] = Counter()  # ids and owners of what is being registered
+        self._is_closed = False
 
     def entries(self) -> list[Entry]:
         """All that are registered, in the order in which they were."""
@@ -91,7 +98,7 @@ class Registry:
         """
         entry = self._entries.get(module_id)
         if entry is None:
-            near = get_close_matches(module_id, self._entries, 1) if isinstance(module_id, str) else []
+            near = get_close_matches(module_id, list(self._entries), 1) if isinstance(module_id, str) else []
             raise UnknownModule(
                 f"no module {module_id!r} is registered",
                 step="call",
@@ -105,32 +112,34 @@ class Registry:
         """See :meth:`.WasmScaling.register`."""
         digest = hashlib.sha256(wasm).digest()
         module_id = _id(name, digest)
-        with self._lock:
-            facts = read(wasm)
-            wish = self._wish(facts, config)
+        facts = read(wasm)
+        wish = self._wish(facts, config)
+        provided = dict(functions or {})  # a copy: it is compared with later ones
+        with self._arrival(module_id, owner), self._turns.turn(module_id):
             entry = self._entries.get(module_id)
             if entry is not None:
-                self._again(entry, digest, wish, functions)
+                _check_same(entry, digest, wish, provided)
+                entry.owners.append(owner)
             else:
-                self._entries[module_id] = self._made(module_id, digest, wasm, facts, wish, functions, owner)
+                self._enter(self._made(module_id, digest, wasm, facts, wish, provided, owner))
             return module_id
 
-    def unregister(self, module_id: str) -> None:
+    def unregister(self, module_id: str, owner: str | None) -> None:
         """See :meth:`.WasmScaling.unregister`."""
-        with self._lock:
+        with self._turns.turn(module_id):
             entry = self.find(module_id)
-            if entry.nregistered == 1:
+            if len(entry.owners) == 1:
                 entry.supply.settle(self._settings.wait_seconds)
-                self._end(entry)
+                self._remove(entry)  # its code goes with the last call
             else:
-                entry.nregistered -= 1
+                del entry.owners[-1 if owner not in entry.owners else entry.owners.index(owner)]
 
     def unregister_of(self, owner: str) -> int:
         """See :meth:`.WasmScaling.unregister_of`."""
         with self._lock:
-            gone = [entry for entry in self._entries.values() if entry.module.owner == owner]
-            self._end_all(gone)
-            return len(gone)
+            ids = [each.module.module_id for each in self._entries.values() if owner in each.owners]
+            ids += [module_id for module_id, each in self._arriving if each == owner]
+        return self._leave(ids, owner)
 
     def configure(self, module_id: str, changes: Mapping[str, Any]) -> ModuleConfig:
         """See :meth:`.WasmScaling.configure`."""
@@ -140,7 +149,7 @@ class Registry:
                 step="configure",
                 advice="Unregister it, and register it anew",
             )
-        with self._lock:
+        with self._turns.turn(module_id):
             entry = self.find(module_id)
             before = entry.module.config
             config = self._settings.checked(before.changed(**changes))
@@ -159,27 +168,42 @@ class Registry:
         :raises ExceptionGroup: of what kept states from being suspended; all of them are let go of.
         """
         with self._lock:
-            self._end_all(self.entries())
+            self._is_closed = True
+            ids = [*self._entries, *(module_id for module_id, _ in self._arriving)]
+        self._leave(ids, None)
 
     # --- one registration --------------------------------------------------------------------------------------------
 
     def _wish(self, facts: ModuleFacts, config: object) -> ModuleConfig:
         return self._settings.config_for(facts.custom.get(SECTION), _registration(config))
 
-    def _again(self, entry: Entry, digest: bytes, wish: ModuleConfig, functions: Functions | None) -> None:
-        same = (
-            digest == entry.module.sha256
-            and wish == entry.wish
-            and dict(functions or {}) == dict(entry.functions or {})
-        )
-        if not same:
-            what = "other code" if digest != entry.module.sha256 else "another configuration or other functions"
-            raise ConfigurationError(
-                f"a module {entry.module.module_id!r} is registered already, with {what}",
-                step="register",
-                advice="Give this one another name, or unregister that one first",
-            )
-        entry.nregistered += 1
+    @contextmanager
+    def _arrival(self, module_id: str, owner: str | None) -> Iterator[None]:
+        """Have those who let go of modules wait for this registration."""
+        with self._lock:
+            self._check_open()
+            self._arriving[module_id, owner] += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._arriving[module_id, owner] -= 1
+                if not self._arriving[module_id, owner]:
+                    del self._arriving[module_id, owner]
+
+    def _enter(self, entry: Entry) -> None:
+        with self._lock:
+            is_late = self._is_closed
+            if not is_late:
+                self._entries[entry.module.module_id] = entry
+        if is_late:
+            entry.supply.release()
+            entry.module.close()
+            self._check_open()
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise ContextClosed("the plugin wasm is unloaded, and registers no modules any more", step="register")
 
     def _made(
         self,
@@ -188,12 +212,12 @@ class Registry:
         wasm: bytes,
         facts: ModuleFacts,
         wish: ModuleConfig,
-        functions: Functions | None,
+        functions: Functions,
         owner: str | None,
     ) -> Entry:
         if wish.keep_state:
             _check_state_can_be_kept(module_id, facts)
-        config = self._kept.effective(module_id, wish)
+        config = self._settings.bounded(self._kept.effective(module_id, wish))
         program = Program(
             self._engine,
             wasm,
@@ -205,8 +229,8 @@ class Registry:
             compile=partial(self._cache.module, compiler=self._engine),
         )
         try:
-            module = Module(module_id, digest, program, config, owner)
-            return Entry(module, self._supply(module), wish, functions)
+            module = Module(module_id, digest, program, config)
+            return Entry(module, self._supply(module), wish, functions, [owner])
         except BaseException:
             program.close()
             raise
@@ -221,22 +245,42 @@ class Registry:
             door.release()
             raise
 
-    def _end_all(self, entries: list[Entry]) -> None:
-        failures = []
-        for entry in entries:
-            try:
-                entry.supply.settle(self._settings.wait_seconds)
-            except Exception as error:
-                error.__traceback__ = None
-                failures.append(error)
-            self._end(entry)
+    def _leave(self, ids: list[str], owner: str | None) -> int:
+        """Let go of all of them, or of those that a plugin has registered; how many.
+
+        :raises ExceptionGroup: of what kept states from being suspended.
+        """
+        count = 0
+        failures: list[Exception] = []
+        for module_id in dict.fromkeys(ids):
+            with self._turns.turn(module_id):
+                entry = self._entries.get(module_id)
+                if entry is None or not (owner is None or owner in entry.owners):
+                    continue
+                count += 1
+                others = [] if owner is None or entry.functions else [one for one in entry.owners if one != owner]
+                if others:
+                    entry.owners[:] = others
+                else:
+                    self._end(entry, failures)
         if failures:
             raise ExceptionGroup("what modules know could not be kept", failures)
+        return count
 
-    def _end(self, entry: Entry) -> None:
-        del self._entries[entry.module.module_id]
-        entry.supply.release()
+    def _end(self, entry: Entry, failures: list[Exception]) -> None:
+        try:
+            entry.supply.settle(self._settings.wait_seconds)
+        except Exception as error:
+            error.__traceback__ = None
+            failures.append(error)
+        self._remove(entry)
         entry.module.close()
+
+    def _remove(self, entry: Entry) -> None:
+        with self._lock:
+            del self._entries[entry.module.module_id]
+        entry.module.is_gone = True
+        entry.supply.release()
 
 
 def _store_of(context: PluginContext) -> Store | None:
@@ -265,6 +309,16 @@ def _id(name: object, digest: bytes) -> str:
             advice=f"Give at most {_MOST_NAME} letters, digits and any of . _ @ + - with / between them",
         )
     return name
+
+
+def _check_same(entry: Entry, digest: bytes, wish: ModuleConfig, functions: Functions) -> None:
+    if (digest, wish, functions) != (entry.module.sha256, entry.wish, entry.functions):
+        what = "other code" if digest != entry.module.sha256 else "another configuration or other functions"
+        raise ConfigurationError(
+            f"a module {entry.module.module_id!r} is registered already, with {what}",
+            step="register",
+            advice="Give this one another name, or unregister that one first",
+        )
 
 
 def _check_state_can_be_kept(module_id: str, facts: ModuleFacts) -> None:

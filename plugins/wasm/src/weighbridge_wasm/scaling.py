@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Final
 
+import attrs
 from weighbridge_hookspecs import (
     Backpressure,
     ConfigurationError,
@@ -48,7 +49,7 @@ class WasmScaling:
     def __init__(self, context: PluginContext, settings: ScalingSettings) -> None:
         self._log: Final = context.log
         self._wait_seconds = settings.wait_seconds
-        self._ticking: Final = threading.Lock()
+        self._ticking: Final = threading.RLock()  # the collector may run a finalizer that sets bounds
         self._is_closed = False
         self.engine: Final = Engine()
         self._resetter: Final = open_resetter()
@@ -94,17 +95,22 @@ class WasmScaling:
         """
         return self._registry.register(_content(module), config, name, functions, owner)
 
-    def unregister(self, module_id: str) -> None:
+    def unregister(self, module_id: str, *, owner: str | None = None) -> None:
         """Let go of a module. What it knows is suspended first if it keeps state, and stays in the store.
 
+        A call that waits for its place is `UnknownModule` then; one that runs goes on to its end.
+
+        :param owner: whose registration ends, where several plugins have registered it; by default the last one.
         :raises UnknownModule: if it is not registered.
         :raises Saturated, StorageFailed, StorageDamaged, StateRefused, CeilingExceeded: as :meth:`suspend` does; it
             stays registered then.
         """
-        self._registry.unregister(module_id)
+        self._registry.unregister(module_id, owner)
 
     def unregister_of(self, owner: str) -> int:
         """Let go of every module that a plugin registered; how many.
+
+        One that others have registered as well stays for them, unless it has host functions, which are the plugin's.
 
         :raises ExceptionGroup: of what kept states from being suspended; all of them are let go of.
         """
@@ -146,7 +152,8 @@ class WasmScaling:
         A module that keeps state has one instance, which holds what the call before has left.
 
         :param arguments: int for i32 and i64, signed or unsigned; int or float for f32 and f64; 16 bytes for v128.
-        :param deadline_seconds: what the call may take, above 0; by default what the module's configuration says.
+        :param deadline_seconds: what the call may take, above 0; by default what the module's configuration says. The
+            start of a fresh instance, where the module has one, may take as much before it.
         :param fuel: what it may use, about one unit for each instruction; likewise.
         :returns: None, one value (integers signed), or a tuple of them.
         :raises UnknownModule, UnknownFunction: if there is no such thing; the advice names the nearest one.
@@ -163,21 +170,22 @@ class WasmScaling:
             # what `Use` does, with fewer calls on the way
             instance: Instance | None = None
             failure: type[BaseException] | None = None
+            if deadline_seconds is None:
+                deadline_seconds = config.deadline_seconds
+            if fuel is None:
+                fuel = config.fuel
             try:
-                instance = supply.lend()
-                return instance.call(
-                    function,
-                    arguments,
-                    deadline_seconds=config.deadline_seconds if deadline_seconds is None else deadline_seconds,
-                    fuel=config.fuel if fuel is None else fuel,
-                )
+                instance = supply.lend(deadline_seconds, fuel)
+                return instance.call(function, arguments, deadline_seconds=deadline_seconds, fuel=fuel)
             except BaseException as error:
                 failure = type(error)
                 raise
             finally:
-                module.end(failure)
-                if instance is not None:
-                    supply.take_back(instance)
+                try:
+                    module.end(failure)
+                finally:
+                    if instance is not None:
+                        supply.take_back(instance)
 
     def session(self, module_id: str, *, priority: Priority = "normal") -> AbstractContextManager[Session]:
         """Several calls on one instance, with its memory in reach, for as long as the ``with`` block lasts.
@@ -255,7 +263,7 @@ class WasmScaling:
         )
 
     def metrics(self) -> ScalingMetrics:
-        """What it is doing now; the load of the machine is its utilization."""
+        """What it is doing now; its utilization is the share of the places that are taken."""
         gate, control = self._gate.statistics(), self._control.statistics()
         return ScalingMetrics(
             running=gate.inside,
@@ -272,9 +280,15 @@ class WasmScaling:
         """
         if limits.wait_seconds is not None and not limits.wait_seconds > 0:
             raise ConfigurationError(f"wait_seconds is {limits.wait_seconds!r}", advice="Give a number above 0")
-        self._gate.resize(self._gate.statistics().limit, max_waiting=limits.max_waiting)
-        self._control.set_bounds(ceiling=limits.max_concurrent_operations)
-        self._wait_seconds = self._wait_seconds if limits.wait_seconds is None else limits.wait_seconds
+        with self._ticking:  # or a tick would move the limit in between
+            before = self._control.statistics().ceiling
+            limit = self._control.set_bounds(ceiling=limits.max_concurrent_operations)
+            try:
+                self._gate.resize(limit, max_waiting=limits.max_waiting)
+            except BaseException:
+                self._control.set_bounds(ceiling=before)
+                raise
+            self._wait_seconds = self._wait_seconds if limits.wait_seconds is None else limits.wait_seconds
 
     def backpressure(self) -> Backpressure:
         """Whether it takes more work now: there is room in the queue."""
@@ -295,11 +309,12 @@ class WasmScaling:
 
     def statistics(self) -> WasmStatistics:
         """How all of it stands."""
-        pool = self._pool.statistics()
+        pool, entries = self._pool.statistics(), self._registry.entries()
         modules = {
-            entry.module.module_id: _described(entry, pool.modules.get(entry.module.module_id, _NOTHING))
-            for entry in self._registry.entries()
+            entry.module.module_id: _described(entry, pool.modules.get(entry.module.key, _NOTHING)) for entry in entries
         }
+        ids = {entry.module.key: entry.module.module_id for entry in entries}
+        pool = attrs.evolve(pool, modules={ids.get(key, key): one for key, one in pool.modules.items()})
         return WasmStatistics(
             modules=modules,
             pool=pool,
@@ -356,7 +371,7 @@ def _described(entry: Entry, pool: ModulePool) -> ModuleStatistics:
     return ModuleStatistics(
         module_id=module.module_id,
         sha256=module.sha256.hex(),
-        owner=module.owner,
+        owner=entry.owners[0],
         config=module.config,
         obstacles=module.obstacles,
         uses=completed + sum(failed.values()) + in_use,

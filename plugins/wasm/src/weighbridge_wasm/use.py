@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager
 
-from weighbridge_hookspecs import Gate
+from weighbridge_hookspecs import ContextClosed, Gate
 from weighbridge_hookspecs.services import Priority
 
 from .instance import Instance
+from .module import Module
 from .registry import Entry
 
 
@@ -30,31 +31,40 @@ class Use:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         instance, self._instance = self._instance, None
-        self._entry.module.end(kind)
-        if instance is not None:
-            self._entry.supply.take_back(instance)
+        try:
+            self._entry.module.end(kind)
+        finally:
+            if instance is not None:
+                self._entry.supply.take_back(instance)
 
 
 class _Both:
-    """Two ``with`` blocks, one in the other."""
+    """The door of a module, and in it a place among all."""
 
-    __slots__ = ("_inner", "_outer")
+    __slots__ = ("_door", "_module", "_place")
 
-    def __init__(self, outer: AbstractContextManager[None], inner: AbstractContextManager[None]) -> None:
-        self._outer = outer
-        self._inner = inner
+    def __init__(self, module: Module, door: AbstractContextManager[None], place: AbstractContextManager[None]) -> None:
+        self._module = module
+        self._door = door
+        self._place = place
 
     def __enter__(self) -> None:
-        self._outer.__enter__()
         try:
-            self._inner.__enter__()
+            self._door.__enter__()
+        except ContextClosed:
+            self._module.check()
+            raise
+        try:
+            self._place.__enter__()
         except BaseException:
-            self._outer.__exit__(None, None, None)
+            self._door.__exit__(None, None, None)
             raise
 
     def __exit__(self, *error: object) -> None:
-        self._inner.__exit__(None, None, None)
-        self._outer.__exit__(None, None, None)
+        try:
+            self._place.__exit__(None, None, None)
+        finally:
+            self._door.__exit__(None, None, None)
 
 
 def places(entry: Entry, gate: Gate, priority: Priority, wait_seconds: float) -> AbstractContextManager[None]:
@@ -64,4 +74,6 @@ def places(entry: Entry, gate: Gate, priority: Priority, wait_seconds: float) ->
     """
     place = gate.enter(priority=priority, timeout_seconds=wait_seconds)
     door = entry.supply.door
-    return place if door is None else _Both(door.enter(priority=priority, timeout_seconds=wait_seconds), place)
+    if door is None:
+        return place
+    return _Both(entry.module, door.enter(priority=priority, timeout_seconds=wait_seconds), place)

@@ -51,6 +51,8 @@ class Shadow:
     function: Callable[..., int]
     wants_memory: bool = False
     """Whether its first argument is the instance that calls, a :class:`~.clocks.Calling`."""
+    is_constant: bool = False
+    """Whether it always answers the same."""
 
     def __call__(self, *arguments: Any) -> int:
         """Its ``errno``."""
@@ -236,6 +238,11 @@ class WasiGrants:
         ]
         return tuple(f"{what} is opened anew for each use" for what in opened)
 
+    def obstacles_of_start(self) -> tuple[str, ...]:
+        """Why an instance whose start runs code cannot be reset in place: what it was told was for it alone."""
+        told = {"random bytes": self.random, "what it read of stdin": self.stdin == INHERIT}
+        return tuple(f"{what} may be in it since its start" for what, is_granted in told.items() if is_granted)
+
     # --- linking ------------------------------------------------------------------------------------------------------
 
     def define(self, linker: wasmtime.Linker) -> None:
@@ -254,7 +261,7 @@ class WasiGrants:
 
     def _refusals(self) -> dict[str, Shadow]:
         refused = (_TIME if not self.clock else frozenset()) | (_RANDOM if not self.random else frozenset())
-        return dict.fromkeys(refused, Shadow(function=_refuse))
+        return dict.fromkeys(refused, Shadow(function=_refuse, is_constant=True))
 
     def _clock_functions(self) -> dict[str, Shadow]:
         clocks = Clocks()
