@@ -1,0 +1,133 @@
+"""Where the functions of stages run: threads of the plugin's own, an event loop, or any executor."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from typing import Any, Final, Protocol
+
+
+class Runner(Protocol):
+    """Runs one call elsewhere.
+
+    :ivar can_run_inline: whether it runs in this process, so that a worker that has ended a stage may go on with the
+        next one by itself. Where it cannot, each call is one of a stage's own functions with its one argument.
+    """
+
+    can_run_inline: bool
+
+    def submit(self, call: Callable[..., Any], /, *arguments: Any) -> Future[Any]:
+        """Have it called; its result comes with the future."""
+
+
+class Given:
+    """An executor that the caller has and keeps."""
+
+    __slots__ = ("can_run_inline", "submit")
+
+    def __init__(self, executor: Executor) -> None:
+        self.can_run_inline = isinstance(executor, ThreadPoolExecutor)
+        self.submit = executor.submit
+
+
+class Threads:
+    """Threads of the plugin's own, begun at first use."""
+
+    can_run_inline = True
+
+    def __init__(self, workers: int) -> None:
+        self.workers: Final = workers
+        self._lock = threading.Lock()
+        self._pool: ThreadPoolExecutor | None = None
+        self._is_closed = False
+
+    def submit(self, call: Callable[..., Any], /, *arguments: Any) -> Future[Any]:
+        """Have it called in one of them.
+
+        :raises RuntimeError: once it is closed, or where the system gives no thread.
+        """
+        pool = self._pool
+        return (self._begin() if pool is None else pool).submit(call, *arguments)
+
+    def close(self) -> None:
+        """End and join the threads; what was submitted is done first. Closing twice does nothing."""
+        with self._lock:
+            self._is_closed = True
+            pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.shutdown()
+
+    def _begin(self) -> ThreadPoolExecutor:
+        with self._lock:
+            if self._is_closed:
+                raise RuntimeError("the threads of the pipelines were ended")
+            if self._pool is None:
+                self._pool = ThreadPoolExecutor(self.workers, thread_name_prefix="weighbridge-pipeline")
+            return self._pool
+
+
+class Loop:
+    """One event loop in a thread of its own, begun at first use: coroutine functions run there."""
+
+    can_run_inline = False
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self._is_closed = False
+
+    def submit(self, call: Callable[..., Coroutine[Any, Any, Any]], /, *arguments: Any) -> Future[Any]:
+        """Have the coroutine run that `call` gives.
+
+        :raises RuntimeError: once it is closed.
+        """
+        return asyncio.run_coroutine_threadsafe(_called(call, arguments), self._begin())
+
+    def close(self) -> None:
+        """Cancel what runs, wait for its end, and end the thread. Closing twice does nothing."""
+        with self._lock:
+            self._is_closed = True
+            loop, thread = self._loop, self._thread
+            self._loop = self._thread = None
+        if loop is not None and thread is not None:
+            loop.call_soon_threadsafe(loop.stop)
+            thread.join()
+
+    def _begin(self) -> asyncio.AbstractEventLoop:
+        with self._lock:
+            if self._is_closed:
+                raise RuntimeError("the event loop of the pipelines was ended")
+            if self._loop is None:
+                loop = asyncio.new_event_loop()
+                thread = threading.Thread(target=_serve, args=(loop,), name="weighbridge-pipeline-loop", daemon=True)
+                thread.start()
+                self._loop, self._thread = loop, thread
+            return self._loop
+
+
+async def _called(call: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+    """Called in the loop, so that what raises before the first await is a failure of the stage as well."""
+    found = call(*arguments)
+    return await found if asyncio.iscoroutine(found) else found
+
+
+def _serve(loop: asyncio.AbstractEventLoop) -> None:
+    asyncio.set_event_loop(loop)
+    try:
+        loop.run_forever()
+        _cancel_all(loop)
+        loop.run_until_complete(loop.shutdown_asyncgens())
+    finally:
+        asyncio.set_event_loop(None)
+        loop.close()
+
+
+def _cancel_all(loop: asyncio.AbstractEventLoop) -> None:
+    tasks = asyncio.all_tasks(loop)
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
