@@ -8,7 +8,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from typing import Any, Final, Protocol
 
 import attrs
@@ -31,7 +31,7 @@ from .cancel import CancelToken
 from .capture import Shelf, sweep
 from .contribution import Contribution, OnUnload
 from .graph import Pipeline
-from .result import Progress, TransactionResult, Transition
+from .result import Progress, TransactionFailed, TransactionResult, Transition
 from .runner import Given, Loop, Runner, Threads
 from .settings import PipelineSettings
 from .stage import Stage, is_number, senseless
@@ -336,7 +336,7 @@ class PipelineScaling:
         except BaseException as error:
             self._tally.add(waiting=-1, rejected=isinstance(error, Saturated))
             raise
-        self._tally.add(waiting=-1, running=1, begun=1)
+        self._tally.add(waiting=-1, running=1)
         return place
 
     def _free_places(self) -> int:
@@ -394,11 +394,14 @@ class PipelineScaling:
             cancel.on_set(transaction.cancel)
         try:
             transaction.start()
+            self._tally.add(begun=1)
             try:
                 transaction.drive()
             except BaseException:  # Ctrl-C: nothing half done is left behind
                 transaction.cancel()
                 transaction.drive()
+                with suppress(TransactionFailed):
+                    transaction.conclude(waited, self._tally.ended)
                 raise
         finally:
             if cancel is not None:

@@ -21,11 +21,12 @@ _WEIGHT: Final = 1 / 8
 class PipelineStatistics:
     """What the transactions came to so far.
 
-    Who came is among the begun, the waiting and the rejected; who began, among the running, the done and the failed.
+    Who began is, when all have ended, among the done and the failed.
     """
 
     begun: int
     running: int
+    """Places that are taken."""
     waiting: int
     rejected: int
     """Those that got no place."""

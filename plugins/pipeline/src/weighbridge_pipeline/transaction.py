@@ -229,26 +229,35 @@ class Transaction:
 
     def _succeeded(self, index: int, stage: Stage, result: Any) -> int | None:
         seconds = time.perf_counter() - self._began[index]
-        failure: BaseException | None = None
+        problem = self._lateness(index, stage, seconds)
         if stage.undo is not None or self._is_observed:
             try:
                 self._capture(stage, result)
             except BaseException as error:
-                failure = _bare(error)
+                problem = index, _bare(error)
         with self._lock:
             self._fates[index] = _DONE
             self._seconds[index] = seconds
             self._done += 1
-            if failure is not None:
-                self._note(index, failure)
+            if problem is not None:
+                self._note(*problem)
                 ready = self._turn_back() if self._phase == _FORWARDS else self._undoable(index)
             elif self._phase == _FORWARDS:
                 ready = self._enable(index, result)
             else:
                 ready = self._undoable(index)
+        del problem
         if self._is_observed:
             self._report("stage done", index)
         return self._spread(ready)
+
+    def _lateness(self, index: int, stage: Stage, seconds: float) -> tuple[int, BaseException] | None:
+        """What is wrong, and with whom, where a stage has ended too late and the driver has not seen it yet."""
+        if self._phase != _FORWARDS:
+            return None
+        if stage.deadline_seconds is not None and seconds >= stage.deadline_seconds:
+            return index, self._too_late(index)
+        return (_NOBODY, self._too_late(_NOBODY)) if time.monotonic() >= self.terms.deadline else None
 
     def _capture(self, stage: Stage, result: Any) -> None:
         """Keep what the undo needs. If that fails the stage is undone with what it gave, which nobody else gets."""
@@ -563,6 +572,8 @@ class Transaction:
 
         :raises Exception: what the observer or the store raises; the rest is done.
         """
+        if not self._has_begun:
+            return
         try:
             self._tell("ended", outcome=self._outcome())
         finally:
