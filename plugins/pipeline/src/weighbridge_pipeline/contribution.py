@@ -10,10 +10,11 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from typing import Any, Final, Literal, Protocol, TypeAlias
 
 import attrs
-from weighbridge_hookspecs import Cache, PluginContext, StageWithdrawn
+from weighbridge_hookspecs import Cache, ContextClosed, PluginContext, StageWithdrawn
 
 from .stage import Stage, is_async
 
@@ -49,10 +50,12 @@ class Lent:
 
         :raises StageWithdrawn: if the contributor has gone.
         """
-        function = self._shelf.get(self.key)
+        function: Callable[..., Any] | None = None
+        with suppress(ContextClosed):
+            function = self._shelf.get(self.key)
         if function is None:
             raise self.contribution.withdrawn()
-        return function  # type: ignore[no-any-return]  # the cache of the contract holds anything
+        return function
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Callable[..., Any]]]:
         return _itself, (self.function,)
@@ -86,7 +89,10 @@ class Contribution:
     @property
     def is_there(self) -> bool:
         """Whether the functions can be called."""
-        return not self._is_released and all(self._shelf.get(f"{name}/run") is not None for name in self.stages)
+        try:
+            return not self._is_released and all(self._shelf.get(f"{name}/run") for name in self.stages)
+        except ContextClosed:
+            return False
 
     def enter(self, user: Cancellable) -> None:
         """Note a transaction that uses them.

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Coroutine
+import time
+import weakref
+from collections.abc import Callable, Coroutine, Iterable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from typing import Any, Final, Protocol
 
@@ -41,6 +43,7 @@ class Threads:
         self.workers: Final = workers
         self._lock = threading.Lock()
         self._pool: ThreadPoolExecutor | None = None
+        self._begun: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
         self._is_closed = False
 
     def submit(self, call: Callable[..., Any], /, *arguments: Any) -> Future[Any]:
@@ -51,21 +54,42 @@ class Threads:
         pool = self._pool
         return (self._begin() if pool is None else pool).submit(call, *arguments)
 
-    def close(self) -> None:
-        """End and join the threads; what was submitted is done first. Closing twice does nothing."""
+    def close(self, seconds: float = threading.TIMEOUT_MAX) -> bool:
+        """End and join the threads; what was submitted is done first. Closing twice does nothing.
+
+        :param seconds: how long they are waited for.
+        :returns: whether all have ended.
+        """
         with self._lock:
             self._is_closed = True
             pool, self._pool = self._pool, None
         if pool is not None:
-            pool.shutdown()
+            pool.shutdown(wait=False)
+        return join(self._begun, seconds)
 
     def _begin(self) -> ThreadPoolExecutor:
         with self._lock:
             if self._is_closed:
                 raise RuntimeError("the threads of the pipelines were ended")
             if self._pool is None:
-                self._pool = ThreadPoolExecutor(self.workers, thread_name_prefix="weighbridge-pipeline")
+                self._pool = ThreadPoolExecutor(
+                    self.workers, "weighbridge-pipeline", initializer=_note, initargs=(self._begun,)
+                )
             return self._pool
+
+
+def _note(begun: weakref.WeakSet[threading.Thread]) -> None:
+    """A pool joins its threads without a limit of time, or not at all: what does so here has to know them."""
+    begun.add(threading.current_thread())
+
+
+def join(threads: Iterable[threading.Thread], seconds: float) -> bool:
+    """Wait for threads to end, all together for so many seconds; whether all have."""
+    deadline = time.monotonic() + seconds
+    waited_for = list(threads)
+    for thread in waited_for:
+        thread.join(min(max(deadline - time.monotonic(), 0), threading.TIMEOUT_MAX))
+    return not any(thread.is_alive() for thread in waited_for)
 
 
 class Loop:

@@ -32,7 +32,7 @@ from .capture import Shelf, sweep
 from .contribution import Contribution, OnUnload
 from .graph import Pipeline
 from .result import Progress, TransactionFailed, TransactionResult, Transition
-from .runner import Given, Loop, Runner, Threads
+from .runner import Given, Loop, Runner, Threads, join
 from .settings import PipelineSettings
 from .stage import Stage, is_number, senseless
 from .statistics import PipelineStatistics, Tally
@@ -306,15 +306,19 @@ class PipelineScaling:
             contribution.release()
 
     def close(self) -> None:
-        """Call off what runs, wait until it is undone, and end every thread. Closing twice does nothing."""
+        """Call off what runs, wait until it is undone, and end every thread. Closing twice does nothing.
+
+        What has not ended after the setting ``rollback_seconds`` is left behind, with a warning.
+        """
         self._is_closed = True
         for transaction in list(self._live):
             transaction.cancel()
         self._gate.release()
-        for driver in list(self._drivers):
-            driver.join()
+        seconds = self.settings.rollback_seconds
+        are_over = join(list(self._drivers), seconds)
         self._loop.close()
-        self._threads.close()
+        if not self._threads.close(seconds if are_over else 0):
+            _log.warning("a stage or an undo still runs, and does not see that it should end")
         for plugin in list(self._contributions):
             self.plugin_left(plugin)
 

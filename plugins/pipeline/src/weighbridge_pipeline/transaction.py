@@ -229,35 +229,38 @@ class Transaction:
 
     def _succeeded(self, index: int, stage: Stage, result: Any) -> int | None:
         seconds = time.perf_counter() - self._began[index]
-        problem = self._lateness(index, stage, seconds)
+        failure: BaseException | None = None
         if stage.undo is not None or self._is_observed:
             try:
                 self._capture(stage, result)
             except BaseException as error:
-                problem = index, _bare(error)
+                failure = _bare(error)
         with self._lock:
             self._fates[index] = _DONE
             self._seconds[index] = seconds
             self._done += 1
-            if problem is not None:
-                self._note(*problem)
-                ready = self._turn_back() if self._phase == _FORWARDS else self._undoable(index)
-            elif self._phase == _FORWARDS:
-                ready = self._enable(index, result)
-            else:
+            if failure is not None:
+                self._note(index, failure)
+            if self._phase != _FORWARDS:
                 ready = self._undoable(index)
-        del problem
+            elif failure is not None or self._is_late(index, stage, seconds):
+                ready = self._turn_back()
+            else:
+                ready = self._enable(index, result)
+        del failure
         if self._is_observed:
             self._report("stage done", index)
         return self._spread(ready)
 
-    def _lateness(self, index: int, stage: Stage, seconds: float) -> tuple[int, BaseException] | None:
-        """What is wrong, and with whom, where a stage has ended too late and the driver has not seen it yet."""
-        if self._phase != _FORWARDS:
-            return None
+    def _is_late(self, index: int, stage: Stage, seconds: float) -> bool:
+        """Whether its time was up when a stage ended, and the driver has not seen that yet. With the lock held."""
         if stage.deadline_seconds is not None and seconds >= stage.deadline_seconds:
-            return index, self._too_late(index)
-        return (_NOBODY, self._too_late(_NOBODY)) if time.monotonic() >= self.terms.deadline else None
+            self._note(index, self._too_late(index))
+            return True
+        if time.monotonic() >= self.terms.deadline:
+            self._note(_NOBODY, self._too_late(_NOBODY))
+            return True
+        return False
 
     def _capture(self, stage: Stage, result: Any) -> None:
         """Keep what the undo needs. If that fails the stage is undone with what it gave, which nobody else gets."""
