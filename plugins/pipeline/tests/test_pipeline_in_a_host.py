@@ -125,7 +125,8 @@ def test_it_leaves_nothing_behind_after_work(weighbridge_host: IsolatedHost) -> 
 def test_it_scales_as_the_contract_says(weighbridge_host: IsolatedHost) -> None:
     """A scalable subsystem with two transactions for each processor, whose bounds change while it works."""
     pipelines = loaded(weighbridge_host)
-    assert isinstance(pipelines, ScalableSubsystem)
+    scales: object = pipelines
+    assert isinstance(scales, ScalableSubsystem)
     assert pipelines.limits.max_concurrent_operations >= 2
     pipelines.reconfigure(ScalingLimits(max_concurrent_operations=1, max_waiting=3, wait_seconds=5))
     assert pipelines.limits == ScalingLimits(max_concurrent_operations=1, max_waiting=3, wait_seconds=5)
@@ -172,8 +173,14 @@ def test_who_waits_too_long_is_rejected(weighbridge_host: IsolatedHost) -> None:
     """The deadline covers the waiting: it ends with it, and nothing has run."""
     pipelines = loaded(weighbridge_host)
     pipelines.reconfigure(ScalingLimits(max_concurrent_operations=1))
-    began, go_on, ran = threading.Event(), threading.Event(), []
-    holds = stage(pipelines, name="a", run=lambda job: (began.set(), go_on.wait(SOON)))
+    began, go_on = threading.Event(), threading.Event()
+    ran: list[Any] = []
+
+    def hold(job: Any) -> None:
+        began.set()
+        assert go_on.wait(SOON)
+
+    holds = stage(pipelines, name="a", run=hold)
     holder = pipelines.submit(pipelines.build("p", [holds]))
     assert began.wait(SOON)
     with pytest.raises(Saturated, match="no place became free within"):

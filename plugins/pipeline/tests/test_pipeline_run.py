@@ -266,7 +266,8 @@ def test_a_handle_calls_off(pipelines: PipelineScaling) -> None:
 
 def test_what_was_called_off_before_does_not_begin(pipelines: PipelineScaling) -> None:
     """A token that is set already lets nothing run."""
-    token, ran = CancelToken(), []
+    token = CancelToken()
+    ran: list[Any] = []
     token.set()
     with pytest.raises(Cancelled, match="before it had begun"):
         pipelines.run(build("p", [Stage(name="a", run=ran.append)]), cancel=token)
@@ -329,7 +330,7 @@ def test_a_deadline_of_no_sense_is_refused(pipelines: PipelineScaling, seconds: 
 
 
 def double(job: Job) -> int:
-    return 2 * (job["number"] if job.results else job.inputs)
+    return 2 * int(job["number"] if job.results else job.inputs)
 
 
 def refuse(job: Job) -> int:
@@ -398,11 +399,17 @@ def test_an_executor_that_takes_nothing_fails_the_stage(pipelines: PipelineScali
 
 def test_undos_run_at_home_where_the_executor_ends_in_between(pipelines: PipelineScaling) -> None:
     """What was done on an executor that takes nothing more is undone in threads of the plugin's."""
-    executor, undone = ThreadPoolExecutor(1), []
+    executor = ThreadPoolExecutor(1)
+    undone: list[str] = []
+
+    def last(job: Job) -> None:
+        executor.shutdown(wait=False)
+        raise ValueError("no")
+
     stages = [
         Stage(name="a", run=lambda job: 1, undo=lambda job: undone.append(job.stage)),
         Stage(name="b", run=lambda job: 2, undo=lambda job: undone.append(job.stage)),
-        Stage(name="c", run=lambda job: executor.shutdown(wait=False) or 1 / 0, needs=["a", "b"]),
+        Stage(name="c", run=last, needs=["a", "b"]),
     ]
     error = failure(pipelines, build("p", stages), executor=executor)
     assert sorted(undone) == ["a", "b"]
@@ -416,7 +423,7 @@ def test_coroutine_functions_are_stages(pipelines: PipelineScaling) -> None:
     async def ticks(job: Job) -> int:
         await asyncio.sleep(0)
         loops.add(id(asyncio.get_running_loop()))
-        return 1 + sum(job.results.values())
+        return 1 + int(sum(job.results.values()))
 
     async def undoes(job: UndoJob) -> None:
         await asyncio.sleep(0)

@@ -36,7 +36,7 @@ from .runner import Given, Loop, Runner, Threads, join
 from .settings import PipelineSettings
 from .stage import Stage, is_number, senseless
 from .statistics import PipelineStatistics, Tally
-from .transaction import Runners, Terms, Transaction, in_words
+from .transaction import Runners, Terms, Transaction, bare, in_words
 
 _log: Final = logging.getLogger("weighbridge.plugins.pipeline")
 
@@ -494,8 +494,8 @@ class Handle:
         try:
             self._result = run(pipeline, inputs, cancel=self._token, **options)
         except BaseException as error:
-            traceback = error.__traceback__
-            self._error = error.with_traceback(None if traceback is None else traceback.tb_next)
+            self._error = bare(error)
         finally:
             drivers.discard(threading.current_thread())
             self._ended.set()
+            del self  # frames of the error lead back to this one, and the handle has the error: a ring

@@ -6,7 +6,8 @@ turn of one lock. A pool with a queue of results, as ``graphlib`` shows it, cost
 goes through two queues and wakes two threads: https://docs.python.org/3/library/graphlib.html
 
 Nothing here may hold what a stage raised once the caller has it. An error leads to its traceback, that to frames, and
-those to what they hold, so frames of this module are taken off the traceback: it begins with the stage's own.
+those to what they hold and to who called them. So frames of this module are taken off the traceback, which begins with
+the stage's own, and none of them keeps an error in a local variable.
 """
 
 from __future__ import annotations
@@ -205,13 +206,17 @@ class Transaction:
         if self._phase != _FORWARDS:
             return self._dismissed(index)
         stage = self.pipeline.stages[index]
+        failure: BaseException | None = None
         try:
             result = stage.run(self._job(index, stage))
         except BaseException as error:
-            failure = _bare(error)
-        else:
+            failure = bare(error)
+        if failure is None:
             return self._succeeded(index, stage, result)
-        return self._failed(index, failure)
+        try:
+            return self._failed(index, failure)
+        finally:
+            del failure  # the stage's frame leads back to this one
 
     def _job(self, index: int, stage: Stage) -> Job:
         if self._is_observed:
@@ -234,7 +239,7 @@ class Transaction:
             try:
                 self._capture(stage, result)
             except BaseException as error:
-                failure = _bare(error)
+                failure = bare(error)
         with self._lock:
             self._fates[index] = _DONE
             self._seconds[index] = seconds
@@ -375,8 +380,11 @@ class Transaction:
             assert stage.undo is not None
             stage.undo(job)
         except BaseException as error:
-            failure = _bare(error)
-        return self._undone(index, attempt, failure)
+            failure = bare(error)
+        try:
+            return self._undone(index, attempt, failure)
+        finally:
+            del failure  # the undo's frame leads back to this one
 
     def _undo_job(self, index: int, stage: Stage) -> UndoJob:
         """The next attempt to undo a stage has begun."""
@@ -441,7 +449,7 @@ class Transaction:
             try:
                 self._hand_out(index)
             except BaseException as error:
-                self._refused(index, _bare(error))
+                self._refused(index, bare(error))
 
     def _hand_out(self, index: int) -> None:
         if self._is_async(index):
@@ -493,7 +501,7 @@ class Transaction:
         try:
             failure = future.exception()
         except BaseException as error:  # the future was cancelled
-            failure = _bare(error)
+            failure = bare(error)
         if attempt:
             following = self._undone(index, attempt, failure)
         elif failure is not None:
@@ -665,7 +673,7 @@ class Transaction:
             )
         except BaseException as error:
             with self._lock:
-                self._errors.append((index, kind.startswith("undo"), _bare(error)))
+                self._errors.append((index, kind.startswith("undo"), bare(error)))
 
     def _report(self, kind: TransitionKind, index: int) -> None:
         progress = self.terms.progress
@@ -697,7 +705,7 @@ def in_words(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
-def _bare(error: BaseException) -> BaseException:
+def bare(error: BaseException) -> BaseException:
     """The error without the frame that caught it: that frame leads to the transaction, and it to the error."""
     traceback = error.__traceback__
     return error if traceback is None else error.with_traceback(traceback.tb_next)
