@@ -7,8 +7,17 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Coroutine, Iterable
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from typing import Any, Final, Protocol
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from typing import Any, Final, NamedTuple, Protocol
+
+
+class Landing(NamedTuple):
+    """What came of a call that ran elsewhere."""
+
+    result: Any
+    failure: BaseException | None
+    has_run: bool
+    """False where nobody can say that the function came to its end: its worker was killed, or did not begin."""
 
 
 class Runner(Protocol):
@@ -21,20 +30,39 @@ class Runner(Protocol):
     can_run_inline: bool
 
     def submit(self, call: Callable[..., Any], /, *arguments: Any) -> Future[Any]:
-        """Have it called; its result comes with the future."""
+        """Have it called; what comes of it comes with the future."""
+
+    def receive(self, future: Future[Any], /) -> Landing:
+        """What came of a call that has ended. An error is not raised: its traceback would lead to who has it."""
+
+    def leave(self) -> None:
+        """The transaction is over."""
 
 
-class Given:
-    """An executor that the caller has and keeps."""
+class Here:
+    """What runners of this process have in common."""
 
-    __slots__ = ("can_run_inline", "submit")
+    def receive(self, future: Future[Any], /) -> Landing:
+        """What came of a call that has ended."""
+        if future.cancelled():
+            return Landing(None, CancelledError(), True)
+        failure = future.exception()
+        return Landing(None if failure else future.result(), failure, True)
 
-    def __init__(self, executor: Executor) -> None:
-        self.can_run_inline = isinstance(executor, ThreadPoolExecutor)
-        self.submit = executor.submit
+    def leave(self) -> None:
+        """Nothing: it is there for other transactions, too."""
 
 
-class Threads:
+class Given(Here):
+    """Threads that the caller has and keeps."""
+
+    can_run_inline = True
+
+    def __init__(self, executor: ThreadPoolExecutor) -> None:
+        self.submit: Final = executor.submit
+
+
+class Threads(Here):
     """Threads of the plugin's own, begun at first use."""
 
     can_run_inline = True
@@ -92,7 +120,7 @@ def join(threads: Iterable[threading.Thread], seconds: float) -> bool:
     return not any(thread.is_alive() for thread in waited_for)
 
 
-class Loop:
+class Loop(Here):
     """One event loop in a thread of its own, begun at first use: coroutine functions run there."""
 
     can_run_inline = False

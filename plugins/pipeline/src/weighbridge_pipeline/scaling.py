@@ -7,7 +7,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable
-from concurrent.futures import Executor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AbstractContextManager, suppress
 from typing import Any, Final, Protocol
 
@@ -30,6 +30,8 @@ from .build import Builder, build
 from .cancel import CancelToken
 from .capture import Shelf, sweep
 from .contribution import Contribution, OnUnload
+from .elsewhere import Elsewhere
+from .folder import PrivateFolder
 from .graph import Pipeline
 from .result import Progress, TransactionFailed, TransactionResult, Transition
 from .runner import Given, Loop, Runner, Threads, join
@@ -75,6 +77,7 @@ class PipelineScaling:
         self._gate = surroundings.gate(settings.max_transactions, max_waiting=settings.max_waiting)
         self._threads = Threads(settings.workers)
         self._loop = Loop()
+        self._folder = PrivateFolder()
         self._tally = Tally(settings.max_transactions)
         self._lock = threading.RLock()
         self._live: dict[Transaction, None] = {}
@@ -319,6 +322,7 @@ class PipelineScaling:
         self._loop.close()
         if not self._threads.close(seconds if are_over else 0):
             _log.warning("a stage or an undo still runs, and does not see that it should end")
+        self._folder.close()
         for plugin in list(self._contributions):
             self.plugin_left(plugin)
 
@@ -364,8 +368,8 @@ class PipelineScaling:
         )
 
     def _transaction(self, pipeline: Pipeline, inputs: Any, executor: Executor | None, terms: Terms) -> Transaction:
-        stages: Runner = self._threads if executor is None else Given(executor)
         identifier = uuid.uuid4().hex
+        stages = self._runner(executor, pipeline, inputs, identifier)
         transaction = Transaction(
             identifier,
             pipeline,
@@ -374,8 +378,17 @@ class PipelineScaling:
             shelf=Shelf(identifier, self._open_store, self.settings.capture_bytes),
             terms=terms,
         )
+        if isinstance(stages, Elsewhere):
+            transaction.token.on_set(stages.call_off)
         self._admit(transaction)
         return transaction
+
+    def _runner(self, executor: Executor | None, pipeline: Pipeline, inputs: Any, transaction: str) -> Runner:
+        if executor is None:
+            return self._threads
+        if isinstance(executor, ThreadPoolExecutor):
+            return Given(executor)
+        return Elsewhere(executor, pipeline, inputs, folder=self._folder, transaction=transaction)
 
     def _admit(self, transaction: Transaction) -> None:
         """Note it, with those whose stages it has."""

@@ -27,6 +27,7 @@ from weighbridge_hookspecs import Cancelled, DeadlineExceeded, StageFailed, Undo
 from .cancel import CancelToken
 from .capture import Shelf
 from .graph import Pipeline
+from .parcel import opened, unpacked
 from .result import (
     Fate,
     Outcome,
@@ -270,6 +271,7 @@ class Transaction:
     def _capture(self, stage: Stage, result: Any) -> None:
         """Keep what the undo needs. If that fails the stage is undone with what it gave, which nobody else gets."""
         if stage.undo is not None:
+            result = opened(result)
             picked = result if stage.capture is None else stage.capture(result)
             captured = self.shelf.keep(stage.name, picked)
             if self._is_observed:
@@ -470,11 +472,13 @@ class Transaction:
             future = runner.submit(_function(stage.undo), job)
         elif self._phase == _FORWARDS:
             job = self._job(index, stage)
+            if runner is self._runners.coroutines:
+                job = unpacked(job)
             future = runner.submit(_function(stage.run), job)
         else:
             self._runners.home.submit(self._work, index)
             return
-        future.add_done_callback(partial(self._arrived, index, attempt))
+        future.add_done_callback(partial(self._arrived, runner, index, attempt))
 
     def _refused(self, index: int, failure: BaseException) -> None:
         """No runner took it. An undo gets the threads here, and this very thread if there are none."""
@@ -489,27 +493,38 @@ class Transaction:
         except RuntimeError:
             self._work(following)
 
-    def _arrived(self, index: int, attempt: int, future: Future[Any]) -> None:
+    def _arrived(self, runner: Runner, index: int, attempt: int, future: Future[Any]) -> None:
         """In a thread of the runner, which has other things to do than to copy and to write."""
         try:
-            self._runners.home.submit(self._landed, index, attempt, future)
+            self._runners.home.submit(self._landed, runner, index, attempt, future)
         except RuntimeError:
-            self._landed(index, attempt, future)
+            self._landed(runner, index, attempt, future)
 
-    def _landed(self, index: int, attempt: int, future: Future[Any]) -> None:
-        failure: BaseException | None
-        try:
-            failure = future.exception()
-        except BaseException as error:  # the future was cancelled
-            failure = bare(error)
+    def _landed(self, runner: Runner, index: int, attempt: int, future: Future[Any]) -> None:
+        result, failure, has_run = runner.receive(future)
+        if failure is None and self._is_final(index):
+            try:
+                result = opened(result)
+            except Exception as error:
+                failure = bare(error)
         if attempt:
-            following = self._undone(index, attempt, failure)
+            following = self._undone(index, attempt, failure) if has_run else self._recalled(index, attempt)
         elif failure is not None:
             following = self._failed(index, failure)
         else:
-            following = self._succeeded(index, self.pipeline.stages[index], future.result())
+            following = self._succeeded(index, self.pipeline.stages[index], result)
         del failure, future
         self._work(following)
+
+    def _recalled(self, index: int, attempt: int) -> int | None:
+        """Nobody can say whether an undo has run, for its worker is gone: once more, here, with the same key."""
+        with self._lock:
+            is_waited_for = self._fates[index] == _UNDOING and self._attempts[index] == attempt
+        return self._undo(index) if is_waited_for else None
+
+    def _is_final(self, index: int) -> bool:
+        """Whether the caller gets the result of this stage."""
+        return self.pipeline.stages[index].keep or not self.pipeline.needed_by[index]
 
     def _is_async(self, index: int) -> bool:
         pipeline = self.pipeline
@@ -583,6 +598,7 @@ class Transaction:
 
         :raises Exception: what the observer or the store raises; the rest is done.
         """
+        self._runners.stages.leave()
         if not self._has_begun:
             return
         try:
