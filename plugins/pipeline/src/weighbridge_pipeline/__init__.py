@@ -9,6 +9,8 @@ As a plugin it registers the capability ``pipeline``, a :class:`PipelineScaling`
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from weighbridge_hookspecs import (
     Capabilities,
     Event,
@@ -16,6 +18,7 @@ from weighbridge_hookspecs import (
     ReleaseRequest,
     ScalableSubsystem,
     ServiceUnavailable,
+    Terminal,
     hookimpl,
 )
 
@@ -114,3 +117,10 @@ class Pipelines:
             self.scaling.plugin_stays(event.plugin)
         elif event.state in ("unloaded", "stranded", "failed"):
             self.scaling.plugin_left(event.plugin)
+
+    @hookimpl
+    def weighbridge_command(self, arguments: Sequence[str], terminal: Terminal) -> int:
+        """Show a pipeline, or run it."""
+        from .command import run  # click comes with it
+
+        return run(self.scaling, arguments, terminal)
