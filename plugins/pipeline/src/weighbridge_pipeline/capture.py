@@ -29,7 +29,7 @@ _DIGEST_BYTES: Final = 16
 
 
 @attrs.frozen
-class _Spilled:
+class Spilled:
     """What is in memory of a copy that is in the store.
 
     The digest stays here: what a store gives back is unpickled only if it is what was put there.
@@ -64,7 +64,7 @@ class Captured:
     @property
     def is_spilled(self) -> bool:
         """Whether it is in the store."""
-        return type(self._content) is _Spilled
+        return type(self._content) is Spilled
 
     @property
     def held_bytes(self) -> int:
@@ -83,8 +83,21 @@ class Captured:
         if not self.is_spilled:
             content = self.to_bytes()
             store.put(key, content)
-            self._content = _Spilled(key, _digest(content))
+            self._content = Spilled(key, digest_of(content))
             self.is_pickled = True
+
+    def packed(self) -> bytes | Spilled:
+        """The copy as a pickle, or where the store has it: what a journal can take."""
+        is_pickled, content = self.is_pickled, self._content  # in this order, as in `load`
+        return content if is_pickled or type(content) is Spilled else pickle.dumps(content, _PROTOCOL)
+
+    @classmethod
+    def restored(cls, packed: bytes | Spilled) -> Captured:
+        """The copy that gave `packed`."""
+        one = cls(None)
+        one._content, one.is_pickled = packed, True
+        one.nbytes = len(packed) if isinstance(packed, bytes) else 0
+        return one
 
     def load(self, store: Callable[[], Store]) -> Any:
         """The value, made anew at each call where it is one that can change.
@@ -92,8 +105,8 @@ class Captured:
         :raises StorageDamaged: if the store has something else, or nothing.
         """
         is_pickled, content = self.is_pickled, self._content  # in this order: `spill` may be at work
-        if type(content) is _Spilled:
-            return pickle.loads(_fetch(store(), content))
+        if type(content) is Spilled:
+            return pickle.loads(fetch(store(), content))
         return pickle.loads(content) if is_pickled else content
 
 
@@ -138,6 +151,10 @@ class Shelf:
             self._spill(stage, captured)
         return captured
 
+    def adopt(self, stage: str, captured: Captured) -> None:
+        """Take over a copy that an earlier process made."""
+        self._captured[stage] = captured
+
     def load(self, stage: str) -> Any:
         """What was kept for `stage`; None if nothing was.
 
@@ -167,7 +184,7 @@ class Shelf:
             captured, self._captured = self._captured, {}
         spilled = [stage for stage, one in captured.items() if one.is_spilled]
         if spilled:
-            _forget(self._store(), [self._key(stage) for stage in spilled])
+            forget(self._store(), [self._key(stage) for stage in spilled])
 
     def _spill(self, stage: str, captured: Captured) -> None:
         with self._lock:
@@ -198,11 +215,11 @@ def sweep(store: Store, *, keep: Callable[[str], bool] = lambda transaction: Fal
     :param keep: whether the copies of a transaction are still needed, by its identifier.
     """
     keys = [key for key in store.keys(f"{FOLDER}/") if not keep(key.split("/")[2])]
-    _forget(store, keys)
+    forget(store, keys)
     return len(keys)
 
 
-def _forget(store: Store, keys: Iterable[str]) -> None:
+def forget(store: Store, keys: Iterable[str]) -> None:
     """Every one that can be forgotten, whatever comes of the others."""
     failure: Exception | None = None
     for key in keys:
@@ -217,9 +234,13 @@ def _forget(store: Store, keys: Iterable[str]) -> None:
             del failure  # the error has this frame in its traceback: a ring
 
 
-def _fetch(store: Store, spilled: _Spilled) -> bytes:
+def fetch(store: Store, spilled: Spilled) -> bytes:
+    """What was put into the store.
+
+    :raises StorageDamaged: if it is gone, or has another digest.
+    """
     content = store.get(spilled.key)
-    if content is None or _digest(content) != spilled.digest:
+    if content is None or digest_of(content) != spilled.digest:
         raise StorageDamaged(
             f"the captured state {spilled.key!r} is {'gone' if content is None else 'not what was put there'}",
             step="undo",
@@ -227,5 +248,6 @@ def _fetch(store: Store, spilled: _Spilled) -> bytes:
     return content
 
 
-def _digest(content: bytes) -> bytes:
+def digest_of(content: bytes) -> bytes:
+    """By which a value is known again."""
     return hashlib.blake2b(content, digest_size=_DIGEST_BYTES).digest()

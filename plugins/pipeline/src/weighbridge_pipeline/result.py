@@ -111,6 +111,8 @@ class Transition:
     """Of an undo, counted from 1."""
     captured: Captured | None = attrs.field(default=None, repr=False)
     """Of ``"captured"``: the copy that was made."""
+    result: Any = attrs.field(default=None, repr=False)
+    """Of ``"stage done"``: what the stage gave."""
     error: str | None = None
     """Type and text of what was raised."""
     outcome: Outcome | None = None

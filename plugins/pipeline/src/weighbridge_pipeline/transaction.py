@@ -16,7 +16,7 @@ import heapq
 import math
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import Future
 from functools import partial
 from typing import Any, Final
@@ -70,6 +70,22 @@ class Runners:
 
 
 @attrs.frozen(kw_only=True)
+class Past:
+    """What an earlier process did of a transaction; stages by their place in the pipeline."""
+
+    done: Mapping[int, Any]
+    """What they gave, as far as it is needed; with those whose undo is still to come."""
+    failed: Mapping[int, str] = attrs.field(factory=dict)
+    """Type and text of what they raised."""
+    undone: Collection[int] = ()
+    undo_failed: Mapping[int, str] = attrs.field(factory=dict)
+    attempts: Mapping[int, int] = attrs.field(factory=dict)
+    """To undo them."""
+    reason: BaseException | None = None
+    """Why it is to be rolled back; None: it goes on."""
+
+
+@attrs.frozen(kw_only=True)
 class Terms:
     """What a transaction has to keep to, and whom it tells.
 
@@ -84,6 +100,8 @@ class Terms:
     rollback_seconds: float
     observer: Callable[[Transition], object] | None = None
     progress: Callable[[Progress], object] | None = None
+    is_durable: bool = False
+    """Whether the captured state stays in the store if the observer could not be told of the end."""
 
 
 class Transaction:
@@ -153,6 +171,15 @@ class Transaction:
                 self._fates[index] = _RUNNING
         self._report("begun", _NOBODY)
         self._scatter(self.pipeline.roots)
+
+    def take_up(self, past: Past) -> None:
+        """Go on where an earlier process stopped; instead of `start`."""
+        self._started = time.perf_counter()
+        self._has_begun = True
+        with self._lock:
+            ready = self._go_on(past) if past.reason is None else self._go_back(past, past.reason)
+        self._report("begun", _NOBODY)
+        self._scatter(ready)
 
     def drive(self) -> bool:
         """Wait for the end and keep the time meanwhile; false if the rollback takes longer than it may."""
@@ -277,7 +304,7 @@ class Transaction:
             if self._is_observed:
                 self._tell("captured", stage, captured=captured)
         if self._is_observed:
-            self._tell("stage done", stage)
+            self._tell("stage done", stage, result=result)
 
     def _enable(self, index: int, result: Any) -> list[int]:
         """Hand the result on; the stages that can begin. With the lock held."""
@@ -327,6 +354,18 @@ class Transaction:
             ready = self._settle([index])
         return self._spread(ready)
 
+    def _go_on(self, past: Past) -> list[int]:
+        """Hand the results of an earlier process on; the stages that can begin. With the lock held."""
+        ready = list(self.pipeline.roots)
+        for index, result in sorted(past.done.items()):
+            self._done += 1
+            ready += self._enable(index, result)
+        for index in ready:
+            self._fates[index] = _RUNNING
+        for index in past.done:
+            self._fates[index] = _DONE
+        return [index for index in ready if self._fates[index] == _RUNNING]
+
     # -- backwards -----------------------------------------------------------------------------------------------------
 
     def _fail(self, failure: BaseException) -> None:
@@ -350,6 +389,23 @@ class Transaction:
         if not self._reverse.left:
             self._end()
         return [each for index in free for each in self._undoable(index)]
+
+    def _go_back(self, past: Past, reason: BaseException) -> list[int]:
+        """Begin or go on with the rollback of what an earlier process did. With the lock held."""
+        self._words.update({**past.failed, **past.undo_failed})
+        self._done = len(past.done)
+        for fate, indices in (
+            (_DONE, past.done),
+            (_FAILED, past.failed),
+            (_UNDONE, past.undone),
+            (_UNDO_FAILED, past.undo_failed),
+        ):
+            for index in indices:
+                self._fates[index] = fate
+        for index, attempts in past.attempts.items():
+            self._attempts[index] = attempts
+        self._note(_NOBODY, reason)
+        return self._turn_back()
 
     def _undoable(self, index: int) -> list[int]:
         """One is done and free to be undone: itself, or where it has no undo, what is free by that. Lock held."""
@@ -603,8 +659,11 @@ class Transaction:
             return
         try:
             self._tell("ended", outcome=self._outcome())
-        finally:
-            self.shelf.clear()
+        except BaseException:
+            if not self.terms.is_durable:
+                self.shelf.clear()
+            raise
+        self.shelf.clear()
         self._report("ended", _NOBODY)
 
     def _note(self, index: int, failure: BaseException, *, is_undo: bool = False) -> None:
