@@ -7,6 +7,7 @@ import reprlib
 import sys
 import threading
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import AbstractContextManager, nullcontext, redirect_stdout
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,6 +15,7 @@ import attrs
 import click
 from weighbridge_hookspecs import Cancelled, Terminal
 
+from .cancel import CancelToken
 from .named import PREFIX, opened
 from .result import TransactionFailed
 from .words import counted, in_time
@@ -21,7 +23,7 @@ from .words import counted, in_time
 if TYPE_CHECKING:
     from .graph import Pipeline
     from .result import Progress, TransactionResult
-    from .scaling import Handle, PipelineScaling
+    from .scaling import PipelineScaling
     from .stage import Stage
 
 FINE: Final = 0
@@ -183,18 +185,58 @@ def _run(session: _Session, name: str, inputs: Any, deadline: float | None, as_j
     Example:
       weighbridge pipeline run shop/orders.py:order --inputs '{"article": 7}'
     """
+    driver = _Driver(session.scaling)
     lines = None if as_json else _Lines(session.terminal)
     with _quiet(as_json), opened(name) as pipeline:
-        handle = session.scaling.submit(pipeline, inputs, deadline_seconds=deadline, progress=lines)
         try:
-            ending = _ending(handle)
+            driver.begin(pipeline, inputs, deadline_seconds=deadline, progress=lines)
+            ending = driver.ending()
         except KeyboardInterrupt:
             session.terminal.complain("called off; what was done is undone first")
-            handle.cancel()
-            _show_ending(session.terminal, _ending(handle), as_json)
+            if driver.call_off():
+                _show_ending(session.terminal, driver.ending(), as_json)
             raise
     _show_ending(session.terminal, ending, as_json)
     return FINE if ending.result is not None and ending.result.outcome == "done" else FAILED
+
+
+class _Driver:
+    """Runs a pipeline in a thread, so that Ctrl-C, which comes to the main thread, finds it waiting and no more.
+
+    It is there before anything begins: a handle that `submit` returns would be lost if Ctrl-C came just then.
+    """
+
+    def __init__(self, scaling: PipelineScaling) -> None:
+        self._scaling = scaling
+        self._token = CancelToken()
+        self._future: Future[TransactionResult] = Future()
+        self._thread: threading.Thread | None = None
+
+    def begin(self, pipeline: Pipeline, inputs: Any, **options: Any) -> None:
+        """Run it with these options of ``PipelineScaling.run``."""
+        arguments = (pipeline, inputs, options)
+        self._thread = threading.Thread(target=self._run, args=arguments, name="weighbridge-pipeline-command")
+        self._thread.start()
+
+    def ending(self) -> _Ending:
+        """Wait for it."""
+        try:
+            return _Ending(self._future.result())
+        except TransactionFailed as failed:
+            return _Ending(failed.result, tuple(str(error) for error in failed.exceptions))
+        except Cancelled as error:
+            return _Ending(None, (str(error),))
+
+    def call_off(self) -> bool:
+        """End it early; whether it had begun."""
+        self._token.set()
+        return self._thread is not None and self._thread.ident is not None
+
+    def _run(self, pipeline: Pipeline, inputs: Any, options: dict[str, Any]) -> None:
+        try:
+            self._future.set_result(self._scaling.run(pipeline, inputs, cancel=self._token, **options))
+        except BaseException as error:
+            self._future.set_exception(error)
 
 
 @attrs.frozen
@@ -226,15 +268,6 @@ class _Lines:
 def _quiet(is_alone: bool) -> AbstractContextManager[Any]:
     """Inside, what stages print goes to standard error if the result has to stand alone."""
     return redirect_stdout(sys.stderr) if is_alone else nullcontext()
-
-
-def _ending(handle: Handle) -> _Ending:
-    try:
-        return _Ending(handle.result())
-    except TransactionFailed as failed:
-        return _Ending(failed.result, tuple(str(error) for error in failed.exceptions))
-    except Cancelled as error:
-        return _Ending(None, (str(error),))
 
 
 def _show_ending(terminal: Terminal, ending: _Ending, as_json: bool) -> None:
