@@ -23,9 +23,9 @@ from functools import partial
 from graphlib import TopologicalSorter
 from typing import Any
 
-from weighbridge.leases.gate import ConcurrencyGate
 from weighbridge_hookspecs import Gate
 
+from weighbridge.leases.gate import ConcurrencyGate
 from weighbridge_pipeline import (
     Job,
     Pipeline,
@@ -62,20 +62,18 @@ def main() -> None:
     options = parser.parse_args()
     scaling = PipelineScaling(PipelineSettings(max_depth=max(SIZES)), Surroundings())
     try:
-        found = {
-            "stage": compare_forms(scaling, options.rounds),
-            "scale": compare_sizes(scaling, options.rounds),
-            "rollback": compare_rollback(scaling, options.rounds),
-        }
+        forms = compare_forms(scaling, options.rounds)
+        sizes = compare_sizes(scaling, options.rounds)
+        rollback = compare_rollback(scaling, options.rounds)
     finally:
         scaling.close()
     if options.json:
-        print(json.dumps(found, indent=2))
+        print(json.dumps({"stage": forms, "scale": sizes, "rollback": rollback}, indent=2))
         return
     print(f"Python {platform.python_version()}, {STAGES} stages\n")
-    print_table(("us a stage", "loop", "run", "ratio", "run and undo all"), form_rows(found["stage"]))
-    print_table(("layers of", "run, us a stage", "run and undo all"), size_rows(found["scale"]))
-    print_table(("rollback", "critical path", "took", "ratio", "stranded"), [rollback_row(found["rollback"])])
+    print_table(("us a stage", "loop", "run", "ratio", "run and undo all"), form_rows(forms))
+    print_table(("layers of", "run, us a stage", "run and undo all"), size_rows(sizes))
+    print_table(("rollback", "critical path", "took", "ratio", "stranded"), [rollback_row(rollback)])
 
 
 # -- graphs ------------------------------------------------------------------------------------------------------------
@@ -149,9 +147,11 @@ def roll_back(scaling: PipelineScaling, made: Pipeline) -> TransactionResult:
     try:
         scaling.run(made)
     except TransactionFailed as error:
-        assert error.result is not None
-        return error.result
-    raise AssertionError("it came to a good end")
+        result = error.result
+    else:
+        raise AssertionError("it came to a good end")
+    assert result is not None
+    return result
 
 
 # -- comparing ---------------------------------------------------------------------------------------------------------
