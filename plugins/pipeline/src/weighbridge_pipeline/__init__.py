@@ -18,6 +18,8 @@ from weighbridge_hookspecs import (
     ReleaseRequest,
     ScalableSubsystem,
     ServiceUnavailable,
+    StateRefused,
+    StorageDamaged,
     Terminal,
     hookimpl,
 )
@@ -26,6 +28,7 @@ from .build import Builder, build
 from .cancel import CancelToken
 from .contribution import Contribution
 from .graph import Pipeline
+from .recovery import OpenTransaction, Recovery
 from .result import Progress, StageReport, TransactionFailed, TransactionResult, Transition
 from .scaling import Handle, PipelineScaling
 from .settings import PipelineSettings, read_settings
@@ -40,12 +43,14 @@ __all__ = [
     "Contribution",
     "Handle",
     "Job",
+    "OpenTransaction",
     "Pipeline",
     "PipelineScaling",
     "PipelineSettings",
     "PipelineStatistics",
     "Pipelines",
     "Progress",
+    "Recovery",
     "Stage",
     "StageReport",
     "TransactionFailed",
@@ -78,9 +83,12 @@ class Pipelines:
     def weighbridge_activate(self) -> None:
         """Sweep captured state that a crash left in the store."""
         try:
-            swept = self.scaling.sweep()
+            swept = self.scaling.sweep(keep=self.scaling.is_open)
         except ServiceUnavailable:
             return  # then nothing was spilled either
+        except (StateRefused, StorageDamaged) as error:
+            self._log.error("captured states are not swept: %s", error)
+            return
         if swept:
             self._log.info("forgot %d captured states that a crash had left", swept)
 

@@ -155,6 +155,10 @@ class Shelf:
         """Take over a copy that an earlier process made."""
         self._captured[stage] = captured
 
+    def adopt_all(self, other: Shelf) -> None:
+        """Take over all copies of another shelf of the same transaction, which is not used any more."""
+        self._captured.update(other._captured)
+
     def load(self, stage: str) -> Any:
         """What was kept for `stage`; None if nothing was.
 
@@ -209,12 +213,15 @@ class _Uncopied(Captured):
         self.nbytes = 0
 
 
-def sweep(store: Store, *, keep: Callable[[str], bool] = lambda transaction: False) -> int:
+def sweep(
+    store: Store, *, keep: Callable[[str], bool] = lambda transaction: False, folders: Iterable[str] = (FOLDER,)
+) -> int:
     """Forget the copies of transactions that a crash ended; how many.
 
     :param keep: whether the copies of a transaction are still needed, by its identifier.
     """
-    keys = [key for key in store.keys(f"{FOLDER}/") if not keep(key.split("/")[2])]
+    found = [key for folder in folders for key in store.keys(f"{folder}/")]
+    keys = [key for key in found if not keep(key.split("/")[2])]
     forget(store, keys)
     return len(keys)
 

@@ -6,9 +6,10 @@ import logging
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AbstractContextManager, suppress
+from functools import partial
 from typing import Any, Final, Protocol
 
 import attrs
@@ -23,16 +24,20 @@ from weighbridge_hookspecs import (
     ScalingLimits,
     ScalingMetrics,
     Store,
+    WeighbridgeError,
 )
 from weighbridge_hookspecs.services import Priority
 
 from .build import Builder, build
 from .cancel import CancelToken
-from .capture import Shelf, sweep
+from .capture import FOLDER, Shelf, sweep
 from .contribution import Contribution, OnUnload
+from .durable import VALUE_BYTES, VALUES, JournalOf, Recorder, TransactionLog
 from .elsewhere import Elsewhere
 from .folder import PrivateFolder
 from .graph import Pipeline
+from .history import History, OnOpen
+from .recovery import OpenTransaction, Recovery, case_of, open_transaction, settle
 from .result import Progress, TransactionFailed, TransactionResult, Transition
 from .runner import Given, Loop, Runner, Threads, join
 from .settings import PipelineSettings
@@ -79,6 +84,8 @@ class PipelineScaling:
         self._loop = Loop()
         self._folder = PrivateFolder()
         self._tally = Tally(settings.max_transactions)
+        self._journal = JournalOf(surroundings, settings.journal_bytes)
+        self._recovering = threading.Lock()
         self._lock = threading.RLock()
         self._live: dict[Transaction, None] = {}
         self._drivers: set[threading.Thread] = set()
@@ -153,6 +160,7 @@ class PipelineScaling:
         cancel: CancelToken | None = None,
         executor: Executor | None = None,
         observer: Observer | None = None,
+        durable: bool = False,
     ) -> TransactionResult:
         """Run a pipeline as a transaction: all of its stages, or, as far as they can be undone, none.
 
@@ -163,7 +171,10 @@ class PipelineScaling:
         :param executor: where its stages and undos run; threads of the plugin if it is None. It stays the caller's.
         :param observer: called with a :class:`Transition` before each step takes effect; what it raises ends the
             transaction.
+        :param durable: have each step in a journal before it takes effect, so that `recover` finds it after a crash.
+            Inputs, results and captured state have to be such as can be pickled.
         :raises Saturated: if it got no place.
+        :raises ServiceUnavailable: if it is to be durable and there is no store.
         :raises Cancelled: if it was called off before it had begun.
         :raises StageWithdrawn: if a plugin that contributed one of the stages has gone.
         :raises ContextClosed: if the plugin is leaving.
@@ -181,8 +192,10 @@ class PipelineScaling:
             if cancel is not None and cancel.is_set():
                 raise Cancelled("the transaction was called off before it had begun", step="run")
             terms = self._terms(arrived + seconds, seconds, observer, progress)
-            transaction = self._transaction(pipeline, inputs, executor, terms)
-            return self._see_through(transaction, cancel, waited)
+            if durable:
+                terms = _recorded(terms, Recorder(self._journal.open(), pipeline, inputs))
+            transaction = self._transaction(uuid.uuid4().hex, pipeline, inputs, executor, terms)
+            return self._see_through(transaction, cancel, waited, transaction.start)
         finally:
             self._leave(transaction, place)
 
@@ -205,6 +218,96 @@ class PipelineScaling:
             self._drivers.discard(thread)
             raise
         return handle
+
+    # -- after a crash -------------------------------------------------------------------------------------------------
+
+    def open_transactions(self) -> tuple[OpenTransaction, ...]:
+        """Durable transactions that an earlier process left open, and how far each had come.
+
+        :raises ServiceUnavailable: if there is no store.
+        :raises LeaseError: if another process has the journal.
+        :raises StorageDamaged: if the journal cannot be read to its end.
+        """
+        return tuple(map(open_transaction, list(self._journal.open().found.values())))
+
+    def recover(
+        self,
+        pipelines: Iterable[Pipeline],
+        *,
+        on_open: OnOpen = "rollback",
+        executor: Executor | None = None,
+        deadline_seconds: float | None = None,
+    ) -> Recovery:
+        """Bring the durable transactions to an end that an earlier process left open, one after the other.
+
+        No stage is begun whose end is in the journal, and no undo either. One that was under way is begun again, with
+        the same key, ``job.key``: by that it knows what it has done already, so that the effect is there once. For a
+        rollback, too, a stage that was under way is run again first, in this process, and then undone with the state
+        that was captured.
+
+        :param pipelines: built as they were; they are found by their names.
+        :param on_open: whether those that were going forwards are rolled back, or go on. One of which every stage was
+            done has come to its end, and one that was being rolled back is rolled back.
+        :param executor: as for `run`.
+        :param deadline_seconds: what each may take.
+        :returns: what became of them. Those that are refused are still there for the next time: of a pipeline that was
+            not given or has another graph, with a value that cannot be read, or with a stage that fails now.
+        :raises ConfigurationError: if `on_open` is neither, or two pipelines have one name.
+        :raises ServiceUnavailable: if there is no store.
+        :raises LeaseError: if another process has the journal.
+        :raises StorageDamaged: if the journal cannot be read to its end.
+        """
+        if on_open not in ("rollback", "resume"):
+            raise senseless("on_open", on_open, 'Give "rollback" or "resume"')
+        given = list(pipelines)
+        named = {pipeline.name: pipeline for pipeline in given}
+        if len(named) < len(given):
+            raise senseless("pipelines", [pipeline.name for pipeline in given], "Give one of each name")
+        seconds = self.settings.deadline_seconds if deadline_seconds is None else deadline_seconds
+        results: list[TransactionResult] = []
+        refused: list[WeighbridgeError] = []
+        with self._recovering:
+            log = self._journal.open()
+            under_way = {transaction.id for transaction in list(self._live)}
+            for history in [one for name, one in log.found.items() if name not in under_way]:
+                try:
+                    results.append(self._recover(log, history, named, on_open, executor, seconds))
+                except WeighbridgeError as error:
+                    refused.append(error.with_traceback(None))
+                    _log.warning("not recovered: %s", error)
+        return Recovery(results=tuple(results), refused=tuple(refused))
+
+    def _recover(
+        self,
+        log: TransactionLog,
+        history: History,
+        pipelines: Mapping[str, Pipeline],
+        on_open: OnOpen,
+        executor: Executor | None,
+        seconds: float,
+    ) -> TransactionResult:
+        shelf = self._shelf(history.transaction, is_durable=True)
+        case = case_of(history, pipelines, on_open, shelf, self._open_store)
+        recorder = case.recorder(log)
+        arrived = time.monotonic()
+        place = self._enter("normal", seconds)
+        waited = time.monotonic() - arrived
+        transaction: Transaction | None = None
+        try:
+            settle(case, recorder, self._home_of(case.pipeline), seconds)
+            terms = _recorded(self._terms(time.monotonic() + seconds, seconds, None, None), recorder)
+            transaction = self._transaction(history.transaction, case.pipeline, case.inputs, executor, terms)
+            transaction.shelf.adopt_all(shelf)
+            return self._see_through(transaction, None, waited, partial(transaction.take_up, case.past()))
+        except TransactionFailed as error:
+            if error.result is None:
+                raise
+            return error.result
+        finally:
+            self._leave(transaction, place)
+
+    def _home_of(self, pipeline: Pipeline) -> Callable[[int], Runner]:
+        return lambda index: self._loop if pipeline.runs_async[index] else self._threads
 
     # -- scaling -------------------------------------------------------------------------------------------------------
 
@@ -269,13 +372,17 @@ class PipelineScaling:
         """Captured state that is in memory now."""
         return sum(transaction.shelf.held_bytes for transaction in list(self._live))
 
+    def is_open(self, transaction: str) -> bool:
+        """Whether a durable transaction has begun and not ended, here or in an earlier process."""
+        return self._journal.open().is_open(transaction)
+
     def sweep(self, *, keep: Callable[[str], bool] = lambda transaction: False) -> int:
         """Forget what a crash left in the store; how many states. Call it before the first transaction.
 
         :param keep: whether the states of a transaction are still needed, by its identifier.
         :raises ServiceUnavailable: if there is no store.
         """
-        return sweep(self._surroundings.store, keep=keep)
+        return sweep(self._surroundings.store, keep=keep, folders=(FOLDER, VALUES))
 
     def release_memory(self, nbytes: int) -> int:
         """Move captured state to the store until `nbytes` bytes are free; the bytes that are.
@@ -323,6 +430,7 @@ class PipelineScaling:
         if not self._threads.close(seconds if are_over else 0):
             _log.warning("a stage or an undo still runs, and does not see that it should end")
         self._folder.close()
+        self._journal.close()
         for plugin in list(self._contributions):
             self.plugin_left(plugin)
 
@@ -367,15 +475,16 @@ class PipelineScaling:
             progress=progress,
         )
 
-    def _transaction(self, pipeline: Pipeline, inputs: Any, executor: Executor | None, terms: Terms) -> Transaction:
-        identifier = uuid.uuid4().hex
+    def _transaction(
+        self, identifier: str, pipeline: Pipeline, inputs: Any, executor: Executor | None, terms: Terms
+    ) -> Transaction:
         stages = self._runner(executor, pipeline, inputs, identifier)
         transaction = Transaction(
             identifier,
             pipeline,
             inputs,
             runners=Runners(stages=stages, home=self._threads, coroutines=self._loop),
-            shelf=Shelf(identifier, self._open_store, self.settings.capture_bytes),
+            shelf=self._shelf(identifier, is_durable=terms.is_durable),
             terms=terms,
         )
         if isinstance(stages, Elsewhere):
@@ -406,11 +515,18 @@ class PipelineScaling:
                 contribution.leave(transaction)
             raise
 
-    def _see_through(self, transaction: Transaction, cancel: CancelToken | None, waited: float) -> TransactionResult:
+    def _shelf(self, transaction: str, *, is_durable: bool) -> Shelf:
+        """What is captured of a durable one goes to the store as soon as it is too large for the journal."""
+        limit_bytes = self.settings.capture_bytes
+        return Shelf(transaction, self._open_store, min(limit_bytes, VALUE_BYTES) if is_durable else limit_bytes)
+
+    def _see_through(
+        self, transaction: Transaction, cancel: CancelToken | None, waited: float, begin: Callable[[], object]
+    ) -> TransactionResult:
         if cancel is not None:
             cancel.on_set(transaction.cancel)
         try:
-            transaction.start()
+            begin()
             self._tally.add(begun=1)
             try:
                 transaction.drive()
@@ -461,6 +577,18 @@ class PipelineScaling:
 
     def _open_store(self) -> Store:
         return self._surroundings.store
+
+
+def _recorded(terms: Terms, recorder: Recorder) -> Terms:
+    """The same terms, and each step is written once the caller's own observer has not objected to it."""
+    own = terms.observer
+
+    def observe(transition: Transition) -> None:
+        if own is not None:
+            own(transition)
+        recorder(transition)
+
+    return attrs.evolve(terms, observer=recorder if own is None else observe, is_durable=True)
 
 
 class Handle:

@@ -14,6 +14,7 @@ from .build import MAX_DEPTH
 from .capture import LIMIT_BYTES
 from .stage import is_number, senseless
 
+JOURNAL_BYTES: Final = 64 * 1024 * 1024
 MOST_SECONDS: Final = 10 * 365 * 24 * 3600.0
 MOST_WORKERS: Final = 1_000
 _MOST: Final = 1_000_000
@@ -63,6 +64,8 @@ class PipelineSettings:
     """How long transactions are waited for when a plugin leaves with stages in them; then they are called off."""
     capture_bytes: int = attrs.field(default=LIMIT_BYTES, validator=_whole(0, 2**63 - 1, "bytes"))
     """What the captured state of one stage may have in memory; more goes to the store."""
+    journal_bytes: int = attrs.field(default=JOURNAL_BYTES, validator=_whole(64 * 1024, 2**63 - 1, "bytes"))
+    """What the journal of durable transactions may take on the disk."""
     workers: int = attrs.field(default=32, validator=_whole(1, MOST_WORKERS, "threads"))
     """How many threads run stages and undos, at most; they are begun as they are needed."""
 

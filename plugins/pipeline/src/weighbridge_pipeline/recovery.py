@@ -1,0 +1,210 @@
+"""What a crash left half done: found in the journal, and brought to an end."""
+
+from __future__ import annotations
+
+import pickle
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, TypeAlias
+
+import attrs
+from weighbridge_hookspecs import Cancelled, StageFailed, StateRefused, StorageDamaged, Store, WeighbridgeError
+
+from .cancel import CancelToken
+from .capture import Captured, Shelf, fetch
+from .durable import Recorder, TransactionLog
+from .graph import Pipeline
+from .history import History, OnOpen, Plan, fingerprint_of, plan
+from .records import Value
+from .result import TransactionResult, Transition
+from .runner import Runner
+from .stage import Job, Stage
+from .transaction import Past, in_words
+
+Come: TypeAlias = Literal["running", "done", "failed", "undoing", "undone", "undo failed"]
+
+
+@attrs.frozen(kw_only=True)
+class OpenTransaction:
+    """A transaction that an earlier process left open."""
+
+    transaction: str
+    pipeline: str
+    is_rolling_back: bool
+    stages: Mapping[str, Come]
+    """What had become of those that had begun; ``"running"`` where the process ended under one."""
+
+
+@attrs.frozen(kw_only=True)
+class Recovery:
+    """What became of the transactions that an earlier process left open."""
+
+    results: tuple[TransactionResult, ...]
+    """Of those that have ended now."""
+    refused: tuple[WeighbridgeError, ...]
+    """Why the others have not. They stay as they are, for the next time."""
+
+
+@attrs.frozen(kw_only=True)
+class Case:
+    """An open transaction with what is needed to end it."""
+
+    history: History
+    pipeline: Pipeline
+    plan: Plan
+    inputs: Any = attrs.field(repr=False)
+    results: dict[int, Any] = attrs.field(repr=False)
+    """What stages gave, as far as it is needed, by their place."""
+    shelf: Shelf
+
+    def recorder(self, log: TransactionLog) -> Recorder:
+        """Goes on writing where the journal ends."""
+        ended = self.plan.done | self.plan.undone | self.plan.given_up
+        return Recorder(log, self.pipeline, done=ended, has_turned_back=self.history.has_turned_back)
+
+    def past(self) -> Past:
+        """What the transaction begins with."""
+        history, planned = self.history, self.plan
+        places = {stage.name: place for place, stage in enumerate(self.pipeline.stages)}
+        reason = "the process ended while the transaction ran"
+        return Past(
+            done={place: self.results.get(place) for place in planned.done.union(planned.again)},
+            failed={places[name]: words for name, words in history.failed.items()},
+            undone=planned.undone,
+            undo_failed={place: self._words(place) for place in planned.given_up},
+            attempts={places[name]: attempts for name, attempts in history.attempts.items()},
+            reason=None if planned.goes_on else Cancelled(reason, step="recover"),
+        )
+
+    def _words(self, place: int) -> str:
+        name = self.pipeline.stages[place].name
+        return self.history.undo_failed.get(name, "its undo did not end in time, and the process has ended since")
+
+
+def open_transaction(history: History) -> OpenTransaction:
+    """How far it came."""
+    stages: dict[str, Come] = dict.fromkeys(sorted(history.started), "running")
+    stages |= dict.fromkeys(history.done, "done")
+    stages |= dict.fromkeys(history.failed, "failed")
+    stages |= dict.fromkeys(history.undoing, "undoing")
+    stages |= dict.fromkeys(history.undo_failed, "undo failed")
+    stages |= dict.fromkeys(history.undone, "undone")
+    return OpenTransaction(
+        transaction=history.transaction,
+        pipeline=history.pipeline,
+        is_rolling_back=history.has_turned_back,
+        stages=stages,
+    )
+
+
+def case_of(
+    history: History, pipelines: Mapping[str, Pipeline], on_open: OnOpen, shelf: Shelf, store: Callable[[], Store]
+) -> Case:
+    """Find the pipeline again, and read what the transaction needs.
+
+    :raises StateRefused: if the pipeline was not given or has another graph, or a value cannot be unpickled.
+    :raises StorageDamaged: if a value is gone.
+    """
+    pipeline = _pipeline_of(history, pipelines)
+    planned = plan(history, pipeline, on_open)
+    for name, packed in history.captured.items():
+        shelf.adopt(name, Captured.restored(packed))
+    results = {
+        place: _load(history, f"the result of stage {name!r}", history.results.get(name), store)
+        for place in _needed(pipeline, planned)
+        for name in (pipeline.stages[place].name,)
+    }
+    inputs = None
+    if planned.again or (planned.goes_on and len(planned.done) < len(pipeline)):
+        inputs = _load(history, "the inputs", history.inputs, store)
+    return Case(history=history, pipeline=pipeline, plan=planned, inputs=inputs, results=results, shelf=shelf)
+
+
+def settle(case: Case, recorder: Recorder, runner_for: Callable[[int], Runner], seconds: float) -> None:
+    """Run the stages again of which nobody knows whether they have had their effect: then they can be undone.
+
+    They get the key that they had. One that raises leaves the transaction as it is, since what it had done before may
+    still be there.
+
+    :param runner_for: where a stage is run, by its place.
+    :param seconds: what each may take that has no deadline of its own.
+    :raises StageFailed: if one raises.
+    """
+    for place in case.plan.again:
+        stage = case.pipeline.stages[place]
+        try:
+            case.results[place] = _again(case, place, stage, recorder, runner_for(place), seconds)
+        except Exception as error:
+            words = in_words(error)
+        else:
+            continue
+        raise StageFailed(
+            f"transaction {case.history.transaction}: stage {stage.name!r} had begun when the process ended, "
+            f"and when it was given its key again it failed: {words}",
+            stage=stage.name,
+            advice="Recover once more when it can be run; nothing of the transaction was undone by this attempt",
+        )
+
+
+def _again(case: Case, place: int, stage: Stage, recorder: Recorder, runner: Runner, seconds: float) -> Any:
+    token = CancelToken(time.monotonic() + (stage.deadline_seconds or seconds))
+    stages, transaction = case.pipeline.stages, case.history.transaction
+    needed = {stages[need].name: case.results[need] for need in case.pipeline.needs[place]}
+    job = Job(transaction, stage.name, case.inputs, needed, token)
+    result = runner.submit(stage.run, job).result()
+
+    def tell(**facts: Any) -> None:
+        recorder(Transition(transaction=transaction, pipeline=case.pipeline.name, stage=stage.name, **facts))
+
+    if stage.undo is not None:
+        picked = result if stage.capture is None else stage.capture(result)
+        tell(kind="captured", captured=case.shelf.keep(stage.name, picked))
+    tell(kind="stage done", result=result)
+    return result
+
+
+def _pipeline_of(history: History, pipelines: Mapping[str, Pipeline]) -> Pipeline:
+    pipeline = pipelines.get(history.pipeline)
+    if pipeline is None:
+        raise StateRefused(
+            f"transaction {history.transaction} is of pipeline {history.pipeline!r}, which was not given",
+            step="recover",
+            advice="Build that pipeline and recover again; the transaction stays as it is",
+        )
+    fingerprint = fingerprint_of(pipeline)
+    if fingerprint != history.fingerprint:
+        raise StateRefused(
+            f"transaction {history.transaction} was begun with another graph of pipeline {history.pipeline!r}",
+            step="recover",
+            wanted=f"fingerprint {history.fingerprint}",
+            had=fingerprint,
+            advice="Recover with the stages, and what each needs, as they were; the transaction stays as it is",
+        )
+    return pipeline
+
+
+def _needed(pipeline: Pipeline, planned: Plan) -> list[int]:
+    """Stages that are done and whose results somebody still gets."""
+    begins = set(range(len(pipeline))) - planned.done if planned.goes_on else set(planned.again)
+    return [
+        place
+        for place in sorted(planned.done)
+        if any(other in begins for other in pipeline.needed_by[place])
+        or (planned.goes_on and (pipeline.stages[place].keep or not pipeline.needed_by[place]))
+    ]
+
+
+def _load(history: History, what: str, value: Value | None, store: Callable[[], Store]) -> Any:
+    try:
+        if value is None:
+            raise ValueError("it is not in the journal")
+        return pickle.loads(value if isinstance(value, bytes) else fetch(store(), value))
+    except StorageDamaged:
+        raise
+    except Exception as error:
+        words = in_words(error)
+    raise StateRefused(
+        f"transaction {history.transaction}: {what} cannot be read: {words}",
+        step="recover",
+        advice="Have the classes importable that it is made of; the transaction stays as it is",
+    )
