@@ -12,7 +12,6 @@ import shutil
 import threading
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from typing import Any, Final, Protocol
 
@@ -22,6 +21,7 @@ from .cancel import CancelToken
 from .folder import PrivateFolder
 from .graph import Pipeline
 from .parcel import FLAG, LIMIT_BYTES, Answer, Claim, Order, Packed, lodge, pickler, work
+from .pool import look_again, see_off, workers
 from .runner import Landing
 from .stage import Job, UndoJob
 
@@ -154,7 +154,11 @@ class Elsewhere:
         """
         values = self._values(job)
         order = self._order(job)
-        future = self._executor.submit(work, order, *map(self._carrier.send, values))
+        contents = [self._carrier.send(value) for value in values]
+        begun = workers(self._executor)
+        future = self._executor.submit(work, order, *contents)
+        if workers(self._executor) > begun:
+            look_again(self._executor)
         # A file goes with the last reference to its value, and a worker may still have to read it.
         self._under_way[future] = values
         future.add_done_callback(self._forget)
@@ -166,8 +170,7 @@ class Elsewhere:
             return Landing(None, RuntimeError("the executor cancelled it"), False)
         error = future.exception()
         if error is not None:
-            if isinstance(error, BrokenProcessPool):
-                self._see_off()
+            see_off(self._executor, error)
             return Landing(None, error, False)
         answer: Answer = future.result()
         if answer.kind == "done":
@@ -241,12 +244,3 @@ class Elsewhere:
 
     def _forget(self, future: Future[Any]) -> None:
         self._under_way.pop(future, None)
-
-    def _see_off(self) -> None:
-        """Wait until no worker of a broken pool runs any more, for nothing is undone beside a stage that still runs.
-
-        The pool fails every call first, and ends its workers then; it takes no call after that anyway.
-        https://docs.python.org/3/library/concurrent.futures.html#concurrent.futures.process.BrokenProcessPool
-        """
-        with suppress(AttributeError):  # two who wait at once: the second may find the pool's thread gone
-            self._executor.shutdown()

@@ -297,8 +297,8 @@ class Transaction:
 
     def _capture(self, stage: Stage, result: Any) -> None:
         """Keep what the undo needs. If that fails the stage is undone with what it gave, which nobody else gets."""
+        result = opened(result)
         if stage.undo is not None:
-            result = opened(result)
             picked = result if stage.capture is None else stage.capture(result)
             captured = self.shelf.keep(stage.name, picked)
             if self._is_observed:
