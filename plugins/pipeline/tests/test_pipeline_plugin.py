@@ -71,6 +71,16 @@ class Store:
         del self.content[key]
 
 
+class Journal:
+    """One in which nothing was written."""
+
+    def replay(self, receive: object, *, after: int = 0) -> None:
+        """Nothing."""
+
+    def release(self) -> None:
+        """Nothing."""
+
+
 class Context:
     """As much of a ``PluginContext`` as the plugin uses."""
 
@@ -93,6 +103,9 @@ class Context:
     def cache(self, max_items: int, max_bytes: int, **options: Any) -> Cache:
         self.caches.append(Cache())
         return self.caches[-1]
+
+    def journal(self, name: str, **options: Any) -> Journal:
+        return Journal()
 
     def track(self, obj: Any) -> Any:
         return obj
