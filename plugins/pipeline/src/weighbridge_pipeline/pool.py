@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from concurrent.futures import Executor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
@@ -26,9 +27,10 @@ def look_again(executor: Executor) -> None:
 def see_off(executor: Executor, error: BaseException) -> None:
     """Wait until no worker of a broken pool runs any more, for nothing is undone beside a stage that still runs.
 
-    The pool fails every call first, and ends its workers then. It takes no call after that, shut down or not:
+    The pool fails every call first, and ends its workers then, in a thread of its own. That one is waited for, and not
+    with ``shutdown``: two threads that call it at once may close one descriptor twice.
     https://docs.python.org/3/library/concurrent.futures.html#concurrent.futures.process.BrokenProcessPool
     """
-    if isinstance(error, BrokenProcessPool):
-        with suppress(AttributeError):  # two who wait at once: the second may find the pool's thread gone
-            executor.shutdown()
+    thread: threading.Thread | None = getattr(executor, "_executor_manager_thread", None)
+    if isinstance(error, BrokenProcessPool) and thread not in (None, threading.current_thread()):
+        thread.join()
