@@ -1,13 +1,20 @@
-"""What a transaction of a pipeline costs, run and rolled back, beside a loop over ``graphlib`` and a pool.
+"""What a transaction of a pipeline costs, run and rolled back, beside a loop over ``graphlib`` and beside TaskFlow.
 
-    python benchmarks/pipeline.py [--rounds 9] [--json]
+    python benchmarks/pipeline.py [--only stage,scale,...] [--rounds 9] [--folder DIR] [--json]
 
-Trivial stages in three forms: a chain, all side by side, and layers of ten in which each needs two of the layer above.
-Each runs through the gate of the host, with an undo and captured state in every stage; rolled back, its last stage
-fails. Beside it the loop that the page of ``graphlib`` shows, over ``ThreadPoolExecutor`` and ``wait``: it has no
-captured state, no rollback, no deadline and no gate. Then the layers from 10 to 5,000 stages; and undos that sleep,
-against the longest way through the reverse graph, with one that fails. Rounds alternate in one process; figures are
-medians.
+stage     Fifty trivial stages in three forms: a chain, all side by side, and layers of ten in which each needs two of
+          the layer above. Each goes through the gate of the host, with an undo and captured state in every stage;
+          rolled back, a last stage fails. "Loop" is what the page of ``graphlib`` shows, over ``ThreadPoolExecutor``
+          and ``wait``: it has no captured state, no rollback, no deadline and no gate. TaskFlow has its parallel engine
+          and an executor of the caller's, and what prepares its run is not timed.
+scale     The layers, from 10 to 5,000 stages.
+rollback  Undos that sleep, against the longest way through the reverse graph: of the example of the page, with an undo
+          that fails and without, and of graphs at random. Stranded is what is not undone though its own undo works.
+capture   Twenty stages that each capture 11 MiB, a MiB above the limit, and are undone.
+queue     A thousand transactions at four places and a queue of a hundred.
+durable   Each step in the journal, for one transaction and for four at once.
+
+Rounds alternate in one process; figures are medians. TaskFlow is left out where it is not installed.
 """
 
 from __future__ import annotations
@@ -15,17 +22,20 @@ from __future__ import annotations
 import argparse
 import json
 import platform
+import random
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from functools import partial
 from graphlib import TopologicalSorter
+from pathlib import Path
 from typing import Any
 
-from weighbridge_hookspecs import Gate
+import pipeline_taskflow as taskflow
+from pipeline_graphs import Needs, Way, at_random, chain, ends, layered, longest, medians, print_table, wide
+from pipeline_load import Surroundings, compare_capture, compare_durable, compare_queue
 
-from weighbridge.leases.gate import ConcurrencyGate
 from weighbridge_pipeline import (
     Job,
     Pipeline,
@@ -38,63 +48,39 @@ from weighbridge_pipeline import (
     build,
 )
 
-Needs = dict[str, list[str]]
-
 STAGES = 50
 SIZES = (10, 50, 500, 5000)
 UNDO_SECONDS = 0.05
-
-
-class Surroundings:
-    """The gate of the host, and no store: these states are small."""
-
-    store: Any = None
-
-    def gate(self, limit: int, *, max_waiting: int | None = None, reserve: float = 0.0) -> Gate:
-        return ConcurrencyGate(limit, max_waiting, reserve=reserve)
+MIB = 1024 * 1024
+EXAMPLE: Needs = {"a": [], "b": [], "c": [], "d": [], "e": ["a", "b"]}
+"""Of docs/plugins/pipeline.md#rollback; behind all of them is one that fails."""
 
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", help="parts, with commas between them")
     parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--folder", type=Path, help="where the store and the journal are")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    scaling = PipelineScaling(PipelineSettings(max_depth=max(SIZES)), Surroundings())
-    try:
-        forms = compare_forms(scaling, options.rounds)
-        sizes = compare_sizes(scaling, options.rounds)
-        rollback = compare_rollback(scaling, options.rounds)
-    finally:
-        scaling.close()
+    wanted = options.only.split(",") if options.only else list(PARTS)
+    if unknown := set(wanted) - set(PARTS):
+        parser.error(f"no part {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
+    found = {}
+    if not options.json:
+        print(f"Python {platform.python_version()}")
+    for name in wanted:
+        measure, show = PARTS[name]
+        found[name] = measure(options)
+        if not options.json:
+            print(f"\n{name}")
+            show(found[name])
     if options.json:
-        print(json.dumps({"stage": forms, "scale": sizes, "rollback": rollback}, indent=2))
-        return
-    print(f"Python {platform.python_version()}, {STAGES} stages\n")
-    print_table(("us a stage", "loop", "run", "ratio", "run and undo all"), form_rows(forms))
-    print_table(("layers of", "run, us a stage", "run and undo all"), size_rows(sizes))
-    print_table(("rollback", "critical path", "took", "ratio", "stranded"), [rollback_row(rollback)])
+        print(json.dumps(found, indent=2))
 
 
-# -- graphs ------------------------------------------------------------------------------------------------------------
-
-
-def chain(count: int) -> Needs:
-    """Each needs the one before."""
-    return {str(number): [str(number - 1)] if number else [] for number in range(count)}
-
-
-def wide(count: int) -> Needs:
-    """None needs another."""
-    return {str(number): [] for number in range(count)}
-
-
-def layered(count: int) -> Needs:
-    """Ten beside each other; each needs two of the ten above."""
-    return {
-        str(number): [str(number - 10), str(number - number % 10 - 10 + (number + 1) % 10)] if number >= 10 else []
-        for number in range(count)
-    }
+# -- pipelines ---------------------------------------------------------------------------------------------------------
 
 
 def trivial(job: Job) -> int:
@@ -115,15 +101,31 @@ def pipeline(needs: Needs, *, fails: bool = False) -> Pipeline:
     """Trivial stages; of one that fails, one more, behind all of them."""
     stages = [Stage(name=name, run=trivial, undo=undo, needs=wanted) for name, wanted in needs.items()]
     if fails:
-        ends = set(needs) - {need for wanted in needs.values() for need in wanted}
-        stages.append(Stage(name="last", run=fail, needs=sorted(ends)))
+        stages.append(Stage(name="last", run=fail, needs=ends(needs)))
     return build("p", stages, max_depth=len(stages))
+
+
+def sleeping(needs: Needs, seconds: dict[str, float], stuck: str = "") -> Pipeline:
+    """Stages whose undos sleep; that of `stuck` fails. One more, behind all of them, fails."""
+
+    def sleep(job: UndoJob) -> None:
+        time.sleep(seconds[job.stage])
+        if job.stage == stuck:
+            raise OSError("stuck")
+
+    stages = [Stage(name=name, run=trivial, undo=sleep, needs=wanted) for name, wanted in needs.items()]
+    return build("p", [*stages, Stage(name="last", run=fail, needs=ends(needs))])
+
+
+def pipelines() -> PipelineScaling:
+    """With the gate of the host, and no store: these states are small."""
+    return PipelineScaling(PipelineSettings(max_depth=max(SIZES)), Surroundings())
 
 
 # -- ways --------------------------------------------------------------------------------------------------------------
 
 
-def loop(pool: ThreadPoolExecutor, needs: Needs) -> None:
+def loop(pool: ThreadPoolExecutor, needs: Needs, thing: None) -> None:
     """As https://docs.python.org/3/library/graphlib.html has it, with a future for each stage."""
     sorter = TopologicalSorter(needs)
     sorter.prepare()
@@ -137,12 +139,12 @@ def loop(pool: ThreadPoolExecutor, needs: Needs) -> None:
             sorter.done(running.pop(future))
 
 
-def run(scaling: PipelineScaling, made: Pipeline) -> None:
+def run(scaling: PipelineScaling, made: Pipeline, thing: None) -> None:
     """To a good end."""
     assert scaling.run(made).outcome == "done"
 
 
-def roll_back(scaling: PipelineScaling, made: Pipeline) -> TransactionResult:
+def roll_back(scaling: PipelineScaling, made: Pipeline, thing: None = None) -> TransactionResult:
     """To the bad end that is meant."""
     try:
         scaling.run(made)
@@ -154,101 +156,164 @@ def roll_back(scaling: PipelineScaling, made: Pipeline) -> TransactionResult:
     return result
 
 
-# -- comparing ---------------------------------------------------------------------------------------------------------
+# -- stage -------------------------------------------------------------------------------------------------------------
 
 
-def medians(ways: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Median seconds of each; rounds alternate, and the first one warms up."""
-    times: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(rounds + 1):
-        for name, way in ways.items():
-            began = time.perf_counter()
-            way()
-            times[name].append(time.perf_counter() - began)
-    return {name: statistics.median(each[1:]) for name, each in times.items()}
-
-
-def compare_forms(scaling: PipelineScaling, rounds: int) -> dict[str, dict[str, float]]:
-    """Microseconds a stage, of the loop, run, and run and undone."""
+def compare_forms(options: argparse.Namespace) -> dict[str, dict[str, float]]:
+    """Microseconds a stage: the loop, and run, and run and undone."""
     found = {}
+    scaling = pipelines()
     with ThreadPoolExecutor(2) as pool:
         for form in (chain, wide, layered):
             needs = form(STAGES)
-            ways: dict[str, Callable[[], object]] = {
-                "loop": partial(loop, pool, needs),
-                "run": partial(run, scaling, pipeline(needs)),
-                "undo": partial(roll_back, scaling, pipeline(needs, fails=True)),
+            ways = {
+                "loop": Way(partial(loop, pool, needs), times=20),
+                "run": Way(partial(run, scaling, pipeline(needs)), times=20),
+                "undo": Way(partial(roll_back, scaling, pipeline(needs, fails=True)), times=20),
             }
-            found[form.__name__] = {
-                name: seconds / STAGES * 1e6 for name, seconds in medians(ways, rounds * 20).items()
-            }
+            if taskflow.IS_THERE:
+                ways["TaskFlow run"] = taskflow.way(needs, pool)
+                ways["TaskFlow undo"] = taskflow.way(needs, pool, fails=True)
+            taken = medians(ways, options.rounds)
+            found[form.__name__] = {name: seconds / STAGES * 1e6 for name, seconds in taken.items()}
+    scaling.close()
     return found
 
 
-def compare_sizes(scaling: PipelineScaling, rounds: int) -> dict[str, dict[str, float]]:
+def show_forms(found: dict[str, dict[str, float]]) -> None:
+    """A row for each form, and what it comes to."""
+    columns = list(next(iter(found.values())))
+    titles = {"undo": "run and undo all", "TaskFlow run": "TaskFlow", "TaskFlow undo": "TaskFlow, and undo all"}
+    head = ("us a stage", *(titles.get(name, name) for name in columns))
+    print_table(head, [(form, *(f"{row[name]:.1f}" for name in columns)) for form, row in found.items()])
+    row = found["layered"]
+    print(f"    layered: {row['run']:.1f} us; goal: at most 50")
+    if "TaskFlow run" in row:
+        print(f"    layered: 1/{row['TaskFlow run'] / row['run']:.0f} of TaskFlow; goal: at most 1/20")
+        print(f"    and undone: 1/{row['TaskFlow undo'] / row['undo']:.0f} of TaskFlow; goal: at most 1/30")
+
+
+# -- scale -------------------------------------------------------------------------------------------------------------
+
+
+def compare_sizes(options: argparse.Namespace) -> dict[str, dict[str, float]]:
     """Microseconds a stage, layered, by their number."""
-    found = {}
+    scaling = pipelines()
+    ways = {}
     for count in SIZES:
-        needs = layered(count)
-        ways: dict[str, Callable[[], object]] = {
-            "run": partial(run, scaling, pipeline(needs)),
-            "undo": partial(roll_back, scaling, pipeline(needs, fails=True)),
-        }
-        found[str(count)] = {
-            name: seconds / count * 1e6 for name, seconds in medians(ways, rounds * max(1, 500 // count)).items()
-        }
+        needs, times = layered(count), max(1, 500 // count)
+        ways[f"run {count}"] = Way(partial(run, scaling, pipeline(needs)), times=times)
+        ways[f"undo {count}"] = Way(partial(roll_back, scaling, pipeline(needs, fails=True)), times=times)
+    taken = medians(ways, options.rounds)
+    scaling.close()
+    return {str(count): {name: taken[f"{name} {count}"] / count * 1e6 for name in ("run", "undo")} for count in SIZES}
+
+
+def show_sizes(found: dict[str, dict[str, float]]) -> None:
+    """A row for each size."""
+    rows = [(f"{int(count):,} stages", f"{row['run']:.1f}", f"{row['undo']:.1f}") for count, row in found.items()]
+    print_table(("us a stage", "run", "run and undo all"), rows)
+    base = found[str(SIZES[0])]
+    for name, title in (("run", "run"), ("undo", "run and undo all")):
+        ratios = [found[str(count)][name] / base[name] for count in SIZES[1:]]
+        print(f"    {title}: at most {max(ratios):.2f} of what a stage of {SIZES[0]} takes; goal: at most 1.5")
+
+
+# -- rollback ----------------------------------------------------------------------------------------------------------
+
+
+def compare_rollback(options: argparse.Namespace) -> dict[str, dict[str, float]]:
+    """Seconds of the longest way and those that it took, and how many were stranded at most."""
+    scaling = pipelines()
+    seconds = dict.fromkeys(EXAMPLE, UNDO_SECONDS)
+    chance = random.Random(7)
+    graphs = [at_random(30, seed) for seed in range(options.rounds)]
+    drawn = [{name: chance.uniform(0.01, 0.04) for name in needs} for needs in graphs]
+    found = {
+        "the example": _rolled_back(scaling, [EXAMPLE] * options.rounds, [seconds] * options.rounds),
+        "the undo of e fails": _rolled_back(scaling, [EXAMPLE] * options.rounds, [seconds] * options.rounds, "e"),
+        "30 at random": _rolled_back(scaling, graphs, drawn),
+    }
+    scaling.close()
+    if taskflow.IS_THERE:
+        found["TaskFlow, the example"] = _reverted(options.rounds)
+        found["TaskFlow, the undo of e fails"] = _reverted(options.rounds, "e")
     return found
 
 
-def compare_rollback(scaling: PipelineScaling, rounds: int) -> dict[str, float]:
-    """Four stages side by side, one behind two of them and failing to be undone, and one behind all that fails."""
-
-    def sleep(job: UndoJob) -> None:
-        time.sleep(UNDO_SECONDS)
-
-    def sleep_and_fail(job: UndoJob) -> None:
-        time.sleep(UNDO_SECONDS)
-        raise OSError("stuck")
-
-    stages = [Stage(name=name, run=trivial, undo=sleep) for name in "abcd"]
-    stages.append(Stage(name="e", run=trivial, undo=sleep_and_fail, needs=["a", "b"]))
-    stages.append(Stage(name="x", run=fail, needs=["c", "d", "e"]))
-    made = build("p", stages)
-    results = [roll_back(scaling, made) for _ in range(rounds)]
-    stranded = max(4 - len(result.with_fate("undone")) for result in results)
-    took = statistics.median(result.seconds for result in results)
-    return {"critical path": 2 * UNDO_SECONDS, "took": took, "stranded": float(stranded)}
+def _rolled_back(
+    scaling: PipelineScaling, graphs: list[Needs], seconds: list[dict[str, float]], stuck: str = ""
+) -> dict[str, float]:
+    ratios, took, stranded = [], [], []
+    for needs, each in zip(graphs, seconds, strict=True):
+        result = roll_back(scaling, sleeping(needs, each, stuck))
+        took.append(result.seconds)
+        ratios.append(result.seconds / longest(needs, each))
+        stranded.append(len(needs) - bool(stuck) - len(result.with_fate("undone")))
+    return {"took": statistics.median(took), "ratio": statistics.median(ratios), "stranded": max(stranded)}
 
 
-# -- printing ----------------------------------------------------------------------------------------------------------
+def _reverted(rounds: int, stuck: str = "") -> dict[str, float]:
+    seconds = dict.fromkeys(EXAMPLE, UNDO_SECONDS)
+    took, stranded = [], []
+    with ThreadPoolExecutor(8) as pool:
+        for _ in range(rounds):
+            engine = taskflow.engine(EXAMPLE, pool, seconds, stuck)
+            began = time.perf_counter()
+            taskflow.run(engine)
+            took.append(time.perf_counter() - began)
+            stranded.append(len(EXAMPLE) - bool(stuck) - taskflow.reverted(engine, list(EXAMPLE)))
+    middle = statistics.median(took)
+    return {"took": middle, "ratio": middle / (2 * UNDO_SECONDS), "stranded": max(stranded)}
 
 
-def form_rows(found: dict[str, dict[str, float]]) -> list[tuple[str, ...]]:
-    """Of each form."""
-    return [
-        (name, f"{row['loop']:.1f}", f"{row['run']:.1f}", f"{row['run'] / row['loop']:.2f}", f"{row['undo']:.1f}")
+def show_rollback(found: dict[str, dict[str, float]]) -> None:
+    """A row for each graph."""
+    rows = [
+        (name, f"{row['took'] * 1e3:.1f} ms", f"{row['ratio']:.2f}", f"{row['stranded']:.0f}")
         for name, row in found.items()
     ]
+    print_table(("undos that sleep", "took", "to the longest way", "stranded"), rows)
+    print("    goal: at most 1.25 of the longest way, and none stranded")
 
 
-def size_rows(found: dict[str, dict[str, float]]) -> list[tuple[str, ...]]:
-    """Of each size."""
-    return [(name, f"{row['run']:.1f}", f"{row['undo']:.1f}") for name, row in found.items()]
+# -- the rest ----------------------------------------------------------------------------------------------------------
 
 
-def rollback_row(found: dict[str, float]) -> tuple[str, ...]:
-    """Of undos that sleep."""
-    ratio = found["took"] / found["critical path"]
-    milliseconds = [f"{found[name] * 1e3:.1f} ms" for name in ("critical path", "took")]
-    return ("a to e", *milliseconds, f"{ratio:.2f}", f"{found['stranded']:.0f}")
+def show_capture(found: dict[str, float]) -> None:
+    """What was where."""
+    sizes = {name: f"{found[name] / MIB:.0f} MiB" for name in ("captured", "spilled", "resident", "goal")}
+    print(f"    captured {sizes['captured']} in {found['stages']:.0f} stages, in the store {sizes['spilled']} of it")
+    print(f"    {found['undone with what was captured']:.0f} undone with what was captured")
+    print(f"    files of the store afterwards: {found['left in the store'] / MIB:.1f} MiB")
+    print(f"    resident set: {sizes['resident']} more at most; goal: at most {sizes['goal']}")
 
 
-def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Columns as wide as they have to be."""
-    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
-    for row in (head, *rows):
-        print("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)))
-    print()
+def show_queue(found: dict[str, Any]) -> None:
+    """Who ran."""
+    counts = (f"{count:,} {name}" for name, count in found.items() if name != "came")
+    print(f"    {found['came']:,} came: {', '.join(counts)}")
+    print("    goal: 104 accepted and as many ran, 896 refused, none lost or out of order")
+
+
+def show_durable(found: dict[str, dict[str, float]]) -> None:
+    """A row for each number of transactions."""
+    rows = [
+        (f"{side} at once", *(f"{row[name] * 1e3:.3f} ms" for name in ("in memory", "durable", "a record")))
+        for side, row in found.items()
+    ]
+    print_table(("a stage", "in memory", "durable", "a record of the journal alone"), rows)
+    print(f"    {max(row['durable'] for row in found.values()) * 1e3:.2f} ms a stage; goal: at most 1")
+
+
+PARTS: dict[str, tuple[Callable[[argparse.Namespace], Any], Callable[[Any], None]]] = {
+    "stage": (compare_forms, show_forms),
+    "scale": (compare_sizes, show_sizes),
+    "rollback": (compare_rollback, show_rollback),
+    "capture": (lambda options: compare_capture(options.folder), show_capture),
+    "queue": (lambda options: compare_queue(), show_queue),
+    "durable": (lambda options: compare_durable(options.rounds, options.folder), show_durable),
+}
 
 
 if __name__ == "__main__":
