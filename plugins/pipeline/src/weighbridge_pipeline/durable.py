@@ -154,8 +154,6 @@ class TransactionLog:
                 step="recover",
                 advice="Restore it, or move its folder away: what is open in it stays half done then",
             )
-        for name, history in self.found.items():
-            self._open[name].stored += history.stored_keys()
 
     # -- writing -------------------------------------------------------------------------------------------------------
 
@@ -261,9 +259,10 @@ class TransactionLog:
     def _forget(self, transaction: str) -> None:
         with self._lock:
             one = self._open.pop(transaction)
-            self.found.pop(transaction, None)
-        if one.stored:
-            forget(self._store(), one.stored)
+            was_found = self.found.pop(transaction, None) is not None
+        store = self._store() if one.stored or was_found else None
+        if store is not None:
+            forget(store, _stored(store, transaction) if was_found else one.stored)
 
     def _append(self, batch: bytes) -> None:
         record = record_of([batch])
@@ -412,6 +411,11 @@ class Recorder:
             self._log.write(entry)
         except Exception as error:
             _log.error("transaction %s: %s is not in the journal: %s", entry.transaction, entry.kind, error)
+
+
+def _stored(store: Store, transaction: str) -> list[str]:
+    """What a process may have put there that was killed before it could write the key down is among them."""
+    return [key for folder in (FOLDER, VALUES) for key in store.keys(f"{folder}/{transaction}/")]
 
 
 def _entry(transition: Transition) -> Entry:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
 from typing import Final, Literal, TypeAlias
 
 import attrs
@@ -82,12 +81,6 @@ class History:
         value = entry.values.get("result", entry.values.get("captured"))  # one copy serves both where they are equal
         if value is not None:
             self.results[stage] = value
-
-    def stored_keys(self) -> Iterator[str]:
-        """The keys of what is in the store."""
-        for value in (self.inputs, *self.results.values(), *self.captured.values()):
-            if value is not None and not isinstance(value, bytes):
-                yield value.key
 
 
 @attrs.frozen(kw_only=True)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal, TypeAlias
 
 import attrs
-from weighbridge_hookspecs import Cancelled, StageFailed, StateRefused, StorageDamaged, Store, WeighbridgeError
+from weighbridge_hookspecs import Cancelled, StateRefused, StorageDamaged, Store, WeighbridgeError
 
 from .cancel import CancelToken
 from .capture import Captured, Shelf, fetch
@@ -56,6 +56,8 @@ class Case:
     results: dict[int, Any] = attrs.field(repr=False)
     """What stages gave, as far as it is needed, by their place."""
     shelf: Shelf
+    failed: dict[int, str] = attrs.field(factory=dict)
+    """Stages that were run again in vain, and what they raised."""
 
     def recorder(self, log: TransactionLog) -> Recorder:
         """Goes on writing where the journal ends."""
@@ -68,8 +70,8 @@ class Case:
         places = {stage.name: place for place, stage in enumerate(self.pipeline.stages)}
         reason = "the process ended while the transaction ran"
         return Past(
-            done={place: self.results.get(place) for place in planned.done.union(planned.again)},
-            failed={places[name]: words for name, words in history.failed.items()},
+            done={place: self.results.get(place) for place in planned.done.union(planned.again) - set(self.failed)},
+            failed={**{places[name]: words for name, words in history.failed.items()}, **self.failed},
             undone=planned.undone,
             undo_failed={place: self._words(place) for place in planned.given_up},
             attempts={places[name]: attempts for name, attempts in history.attempts.items()},
@@ -123,27 +125,33 @@ def case_of(
 def settle(case: Case, recorder: Recorder, runner_for: Callable[[int], Runner], seconds: float) -> None:
     """Run the stages again of which nobody knows whether they have had their effect: then they can be undone.
 
-    They get the key that they had. One that raises leaves the transaction as it is, since what it had done before may
-    still be there.
+    They get the key that they had. One that raises has failed, as in any run, and says by that that nothing of it is
+    left.
 
     :param runner_for: where a stage is run, by its place.
     :param seconds: what each may take that has no deadline of its own.
-    :raises StageFailed: if one raises.
+    :raises StateRefused: if one that failed was needed by another one that had begun: that can be run again no more.
     """
     for place in case.plan.again:
         stage = case.pipeline.stages[place]
+        lost = [case.pipeline.stages[need].name for need in case.pipeline.needs[place] if need in case.failed]
+        if lost:
+            raise StateRefused(
+                f"transaction {case.history.transaction}: stage {stage.name!r} had begun when the process ended, and "
+                f"cannot be given its key again: {', '.join(lost)} failed now, whose result it needs",
+                step="recover",
+                advice="Recover once more when they can be run; nothing of the transaction was undone by this attempt",
+            )
         try:
             case.results[place] = _again(case, place, stage, recorder, runner_for(place), seconds)
         except Exception as error:
-            words = in_words(error)
-        else:
-            continue
-        raise StageFailed(
-            f"transaction {case.history.transaction}: stage {stage.name!r} had begun when the process ended, "
-            f"and when it was given its key again it failed: {words}",
-            stage=stage.name,
-            advice="Recover once more when it can be run; nothing of the transaction was undone by this attempt",
-        )
+            case.failed[place] = in_words(error)
+            if not _is_needed(case, place):
+                _tell(case, stage, recorder, kind="stage failed", error=case.failed[place])
+
+
+def _is_needed(case: Case, place: int) -> bool:
+    return any(other in case.plan.again for other in case.pipeline.needed_by[place])
 
 
 def _again(case: Case, place: int, stage: Stage, recorder: Recorder, runner: Runner, seconds: float) -> Any:
@@ -152,15 +160,16 @@ def _again(case: Case, place: int, stage: Stage, recorder: Recorder, runner: Run
     needed = {stages[need].name: case.results[need] for need in case.pipeline.needs[place]}
     job = Job(transaction, stage.name, case.inputs, needed, token)
     result = runner.submit(stage.run, job).result()
-
-    def tell(**facts: Any) -> None:
-        recorder(Transition(transaction=transaction, pipeline=case.pipeline.name, stage=stage.name, **facts))
-
     if stage.undo is not None:
         picked = result if stage.capture is None else stage.capture(result)
-        tell(kind="captured", captured=case.shelf.keep(stage.name, picked))
-    tell(kind="stage done", result=result)
+        _tell(case, stage, recorder, kind="captured", captured=case.shelf.keep(stage.name, picked))
+    _tell(case, stage, recorder, kind="stage done", result=result)
     return result
+
+
+def _tell(case: Case, stage: Stage, recorder: Recorder, **facts: Any) -> None:
+    transaction, pipeline = case.history.transaction, case.pipeline.name
+    recorder(Transition(transaction=transaction, pipeline=pipeline, stage=stage.name, **facts))
 
 
 def _pipeline_of(history: History, pipelines: Mapping[str, Pipeline]) -> Pipeline:

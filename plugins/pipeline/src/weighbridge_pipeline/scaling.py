@@ -251,7 +251,7 @@ class PipelineScaling:
         :param executor: as for `run`.
         :param deadline_seconds: what each may take.
         :returns: what became of them. Those that are refused are still there for the next time: of a pipeline that was
-            not given or has another graph, with a value that cannot be read, or with a stage that fails now.
+            not given or has another graph, or with a value that cannot be read.
         :raises ConfigurationError: if `on_open` is neither, or two pipelines have one name.
         :raises ServiceUnavailable: if there is no store.
         :raises LeaseError: if another process has the journal.
