@@ -31,8 +31,10 @@ from weighbridge_pipeline import (
     PipelineSettings,
     Stage,
     TransactionFailed,
+    TransactionResult,
     build,
 )
+from weighbridge_pipeline.elsewhere import Cluster
 from weighbridge_pipeline.folder import PREFIX, PrivateFolder
 from weighbridge_pipeline.parcel import FLAG, LIMIT_BYTES, Order, Packed, lodge, work
 
@@ -151,6 +153,24 @@ def rooms() -> list[Path]:
     return [
         room for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*") for room in folder.iterdir() if room.is_dir()
     ]
+
+
+# snippet: processes
+def on_processes(pipelines: PipelineScaling, pipeline: Pipeline, inputs: Any) -> TransactionResult:
+    with ProcessPoolExecutor(mp_context=get_context("spawn")) as executor:
+        return pipelines.run(pipeline, inputs, executor=executor)
+
+
+# end snippet
+
+
+# snippet: cluster
+def on_a_cluster(pipelines: PipelineScaling, pipeline: Pipeline, inputs: Any, client: Any) -> TransactionResult:
+    # client = distributed.Client("tcp://scheduler.example:8786")
+    return pipelines.run(pipeline, inputs, executor=client.get_executor(pure=False))
+
+
+# end snippet
 
 
 # -- the same on all three ---------------------------------------------------------------------------------------------
@@ -400,6 +420,39 @@ def test_a_broken_pool_takes_no_transaction(pipelines: PipelineScaling, stages: 
         failure(pipelines, build("p", [Stage(name="a", run=stages.die)]), {"log": str(tmp_path / "log")}, executor)
         error = failure(pipelines, build("p", [Stage(name="a", run=stages.number)]), 1, executor)
     assert isinstance(error.exceptions[0].__cause__, BrokenProcessPool)
+
+
+# -- one after the other -----------------------------------------------------------------------------------------------
+
+
+def test_one_pipeline_object_goes_from_place_to_place(pipelines: PipelineScaling, stages: Any, cluster: Any) -> None:
+    """Threads, processes, and a scheduler that is reached by its address: what was built once runs on all of them."""
+    stage = [Stage(name="a", run=stages.number), Stage(name="b", run=stages.number, needs="a")]
+    once = build("once", stage)
+    results = [pipelines.run(once, 3), on_processes(pipelines, once, 3)]
+    with import_module("distributed").Client(cluster.scheduler.address, set_as_default=False) as client:
+        results.append(on_a_cluster(pipelines, once, 3, client))
+    assert [result["b"] for result in results] == [6, 6, 6]
+
+
+def test_large_values_of_a_cluster_are_scattered_once(cluster: Any) -> None:
+    """However many stages need one; a small one goes with each call."""
+    sent: list[int] = []
+
+    class Counting:
+        """The client, as far as values are scattered with it."""
+
+        def scatter(self, content: bytes, **options: Any) -> Any:
+            sent.append(len(content))
+            return cluster.scatter(content, **options)
+
+    executor = cluster.get_executor(pure=False)
+    carrier = Cluster(Counting())
+    large, small = Packed(bytes(LIMIT_BYTES + 1)), Packed(bytes(LIMIT_BYTES))
+    claims = [carrier.send(large) for _ in range(3)]
+    assert {executor.submit(len, claim).result(SOON) for claim in claims} == {LIMIT_BYTES + 1}
+    assert carrier.send(small) == small.content
+    assert sent == [LIMIT_BYTES + 1]
 
 
 # -- what only a pool on the same machine can --------------------------------------------------------------------------

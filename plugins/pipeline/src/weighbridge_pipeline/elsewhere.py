@@ -15,7 +15,7 @@ from concurrent.futures import Executor, Future
 from contextlib import suppress
 from typing import Any, Final, Protocol
 
-from weighbridge_hookspecs import InvalidPipeline
+from weighbridge_hookspecs import InvalidPipeline, StageWithdrawn
 
 from .cancel import CancelToken
 from .folder import PrivateFolder
@@ -134,6 +134,7 @@ class Elsewhere:
     """Runs the stages of one transaction on an executor whose workers are other processes. It stays the caller's.
 
     :raises InvalidPipeline: if a function, or `inputs`, cannot be sent there; the text names all of them.
+    :raises StageWithdrawn: if a plugin that contributed one of the stages has gone.
     """
 
     can_run_inline = False
@@ -191,6 +192,8 @@ class Elsewhere:
         def pickled(what: str, value: Any) -> bytes:
             try:
                 return self._dumps(value)
+            except StageWithdrawn:
+                raise
             except Exception as error:
                 problems.append(f"{what} cannot be pickled: {error}")
                 return b""
