@@ -1,4 +1,4 @@
-"""``weighbridge pipeline show`` and ``weighbridge pipeline run``. It needs click, the extra ``cli``."""
+"""``weighbridge pipeline``: ``show``, ``run``, ``status`` and ``recover``. It needs click, the extra ``cli``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import AbstractContextManager, nullcontext, redirect_stdout
+from contextlib import AbstractContextManager, ExitStack, nullcontext, redirect_stdout
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
@@ -22,6 +22,7 @@ from .words import counted, in_time
 
 if TYPE_CHECKING:
     from .graph import Pipeline
+    from .recovery import Recovery
     from .result import Progress, TransactionResult
     from .scaling import PipelineScaling
     from .stage import Stage
@@ -171,9 +172,12 @@ def _read_json(context: click.Context, parameter: click.Parameter, text: str | N
 @click.argument("name", metavar="MODULE:NAME")
 @click.option("--inputs", metavar="JSON", callback=_read_json, help="What its stages find in job.inputs.")
 @click.option("--deadline", type=float, metavar="SECONDS", help="How long it may wait and run.")
+@click.option(
+    "--durable", is_flag=True, help="Have each step in the journal of the store, so that it can be recovered."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document, and no progress.")
 @click.pass_obj
-def _run(session: _Session, name: str, inputs: Any, deadline: float | None, as_json: bool) -> int:
+def _run(session: _Session, name: str, inputs: Any, deadline: float | None, durable: bool, as_json: bool) -> int:
     """Run a pipeline, and show what became of every stage. If one fails, what was done is undone.
 
     NAME is the same as for "show". Ctrl-C calls it off: what was done is undone, and what became of it is shown.
@@ -189,7 +193,7 @@ def _run(session: _Session, name: str, inputs: Any, deadline: float | None, as_j
     lines = None if as_json else _Lines(session.terminal)
     with _quiet(as_json), opened(name) as pipeline:
         try:
-            driver.begin(pipeline, inputs, deadline_seconds=deadline, progress=lines)
+            driver.begin(pipeline, inputs, deadline_seconds=deadline, progress=lines, durable=durable)
             ending = driver.ending()
         except KeyboardInterrupt:
             session.terminal.complain("called off; what was done is undone first")
@@ -316,3 +320,75 @@ def _show_result(terminal: Terminal, result: TransactionResult) -> None:
         if value is not None:
             terminal.say(f"{name} gave {reprlib.repr(value)}")
     terminal.say(f"{result.pipeline}: {result.outcome} in {in_time(result.seconds)}")
+
+
+# --- what a crash left ------------------------------------------------------------------------------------------------
+
+
+@_pipeline.command("status", short_help="Durable transactions that a crash left open.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@click.pass_obj
+def _status(session: _Session, as_json: bool) -> int:
+    """Show the durable transactions that an earlier process left open in a store, and how far each had come.
+
+    \b
+    Example:
+      weighbridge pipeline --store FILE status
+    """
+    found = session.scaling.open_transactions()
+    if as_json:
+        session.terminal.print_json({"open": [attrs.asdict(one) for one in found]})
+        return FINE
+    if not found:
+        session.terminal.say("no transaction is open")
+        return FINE
+    rows = [
+        (
+            one.transaction,
+            one.pipeline,
+            "backwards" if one.is_rolling_back else "forwards",
+            ", ".join(f"{name} {fate}" for name, fate in one.stages.items()) or "none begun",
+        )
+        for one in found
+    ]
+    session.terminal.print_table(("transaction", "pipeline", "went", "stages"), rows)
+    return FINE
+
+
+@_pipeline.command("recover", short_help="Bring them to an end.")
+@click.argument("names", metavar="MODULE:NAME...", nargs=-1, required=True)
+@click.option("--resume", is_flag=True, help="Let those go on that went forwards; by default all are undone.")
+@click.option("--deadline", type=float, metavar="SECONDS", help="How long each may take.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@click.pass_obj
+def _recover(session: _Session, names: tuple[str, ...], resume: bool, deadline: float | None, as_json: bool) -> int:
+    """Bring the durable transactions to an end that an earlier process left open in a store.
+
+    NAMES are those of their pipelines, as for "show". One whose pipeline is not given, or has changed, stays as it is.
+
+    \b
+    Example:
+      weighbridge pipeline --store FILE recover shop/orders.py:order
+    """
+    with _quiet(as_json), ExitStack() as stack:
+        pipelines = [stack.enter_context(opened(name)) for name in names]
+        recovery = session.scaling.recover(
+            pipelines, on_open="resume" if resume else "rollback", deadline_seconds=deadline
+        )
+    if as_json:
+        results = [_result_document(result) for result in recovery.results]
+        session.terminal.print_json({"recovered": results, "refused": list(map(str, recovery.refused))})
+    else:
+        _show_recovery(session.terminal, recovery)
+    is_fine = not recovery.refused and all(result.outcome != "incomplete" for result in recovery.results)
+    return FINE if is_fine else FAILED
+
+
+def _show_recovery(terminal: Terminal, recovery: Recovery) -> None:
+    if not recovery.results and not recovery.refused:
+        terminal.say("no transaction is open")
+    for result in recovery.results:
+        terminal.say(f"transaction {result.transaction}")
+        _show_result(terminal, result)
+    for problem in recovery.refused:
+        terminal.complain(problem)
