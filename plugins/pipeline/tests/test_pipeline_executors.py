@@ -455,6 +455,23 @@ def test_large_values_of_a_cluster_are_scattered_once(cluster: Any) -> None:
     assert sent == [LIMIT_BYTES + 1]
 
 
+def test_undos_run_here_where_a_cluster_has_lost_its_workers(
+    pipelines: PipelineScaling, stages: Any, cluster: Any, tmp_path: Path
+) -> None:
+    """Dask would keep them until a worker comes; what was done is undone all the same."""
+    log = tmp_path / "log"
+    graph = [
+        Stage(name="a", run=stages.write, undo=stages.undo_and_die),
+        Stage(name="b", run=stages.spoil, needs="a"),
+    ]
+    with import_module("distributed").Client(cluster.scheduler.address, set_as_default=False) as client:
+        client.nthreads = dict
+        inputs = {"log": str(log), "driver": os.getpid()}
+        error = failure(pipelines, build("p", graph), inputs, client.get_executor(pure=False))
+    assert fates(error) == {"a": "undone", "b": "failed"}
+    assert [line.split()[:3] for line in lines(log)] == [["run", "a"], ["undo", "a", "here"]]
+
+
 # -- what only a pool on the same machine can --------------------------------------------------------------------------
 
 

@@ -38,6 +38,12 @@ class Carrier(Protocol):
     def folder(self) -> str | None:
         """One that driver and workers share."""
 
+    def check(self) -> None:
+        """Nothing, where there is somebody who can run an undo.
+
+        :raises RuntimeError: if not.
+        """
+
     def send(self, packed: Packed) -> Any:
         """What is to be given to the executor for this value."""
 
@@ -66,6 +72,9 @@ class Machine:
         if room is None:
             room = self._room = self._rooms.room(self._transaction)
         return room
+
+    def check(self) -> None:
+        """Nothing: a pool that is broken says so by itself."""
 
     def send(self, packed: Packed) -> bytes | Claim:
         """The value, or a claim to the file that it is moved to."""
@@ -100,6 +109,14 @@ class Cluster:
     def __init__(self, client: Any) -> None:
         self._client: Final = client
         self._lock = threading.Lock()
+
+    def check(self) -> None:
+        """Nothing, where there are workers. Dask keeps a call until one comes, and an undo may wait in vain.
+
+        :raises RuntimeError: if there is none, or the scheduler has gone.
+        """
+        if self._client.status != "running" or not self._client.nthreads():
+            raise RuntimeError("the cluster has no workers")
 
     def send(self, packed: Packed) -> Any:
         """The value, or dask's own reference to it."""
@@ -153,6 +170,8 @@ class Elsewhere:
 
         :raises Exception: what the executor raises that does not take it, and what pickling a value raises.
         """
+        if isinstance(job, UndoJob):
+            self._carrier.check()
         values = self._values(job)
         order = self._order(job)
         contents = [self._carrier.send(value) for value in values]
