@@ -13,9 +13,17 @@ from typing import Any
 
 import attrs
 import pytest
-from weighbridge_hookspecs import ConfigurationError, InvalidPipeline
+from weighbridge_hookspecs import ConfigurationError, InvalidPipeline, StateRefused
 
-from weighbridge_pipeline import PipelineScaling, PipelineSettings
+from weighbridge_pipeline import (
+    OpenTransaction,
+    Pipeline,
+    PipelineScaling,
+    PipelineSettings,
+    Recovery,
+    StageReport,
+    TransactionResult,
+)
 from weighbridge_pipeline.words import counted, in_time
 
 click = pytest.importorskip("click")
@@ -353,6 +361,78 @@ def test_ctrl_c_undoes_what_was_done_and_says_so(run: Callable[..., Ran], tmp_pa
         run("run", written(tmp_path / "waits.py", WAITS), screen=screen)
     assert Ran(0, screen).fates == {"first": "undone", "second": "cancelled"}
     assert screen.complaints == ["called off; what was done is undone first", "the transaction was called off"]
+
+
+# -- what a crash left -------------------------------------------------------------------------------------------------
+
+
+class Left:
+    """Pipelines that a crash left with one open transaction, or with none."""
+
+    max_depth = 7
+
+    def __init__(self, outcome: str | None, refused: str = "") -> None:
+        self._outcome = outcome
+        self._refused = (StateRefused(refused),) if refused else ()
+        self.asked: list[tuple[list[str], dict[str, Any]]] = []
+
+    def open_transactions(self) -> tuple[OpenTransaction, ...]:
+        stages: dict[str, Any] = {"reserve": "done", "pay": "running"}
+        one = OpenTransaction(transaction="t", pipeline="order", is_rolling_back=False, stages=stages)
+        return (one, attrs.evolve(one, is_rolling_back=True, stages={})) if self._outcome else ()
+
+    def recover(self, pipelines: Iterable[Pipeline], **options: Any) -> Recovery:
+        self.asked.append(([pipeline.name for pipeline in pipelines], options))
+        if self._outcome is None:
+            return Recovery(results=(), refused=self._refused)
+        result: Any = TransactionResult(
+            transaction="t",
+            pipeline="order",
+            outcome=self._outcome,  # type: ignore[arg-type]  # one of them
+            stages={"reserve": StageReport(name="reserve", fate="undone", undo_attempts=2)},
+            results={},
+            seconds=0.5,
+            waited_seconds=0.0,
+        )
+        return Recovery(results=(result,), refused=self._refused)
+
+
+def left(scaling: Any, *words: object) -> Ran:
+    screen = Screen()
+    return Ran(command.run(scaling, [str(word) for word in words], screen), screen)
+
+
+def test_open_transactions_are_shown() -> None:
+    """Each with the way that it went, and what had become of its stages."""
+    ((columns, rows),) = left(Left("done"), "status").screen.tables
+    assert columns == ("transaction", "pipeline", "went", "stages")
+    assert rows == [("t", "order", "forwards", "reserve done, pay running"), ("t", "order", "backwards", "none begun")]
+    (one, _) = left(Left("done"), "status", "--json").document["open"]
+    assert one["stages"] == {"reserve": "done", "pay": "running"}
+    assert left(Left(None), "status").said == "no transaction is open"
+
+
+@pytest.mark.parametrize(
+    ("outcome", "refused", "code"),
+    [("done", "", 0), ("rolled back", "", 0), ("incomplete", "", 3), ("rolled back", "another graph", 3)],
+)
+def test_what_was_left_open_is_brought_to_an_end(shop: Path, outcome: str, refused: str, code: int) -> None:
+    """The code says whether anything is left to do, and what was refused is complained about."""
+    scaling = Left(outcome, refused)
+    ran = left(scaling, "recover", shop, "--resume", "--deadline", "9")
+    assert scaling.asked == [(["order"], {"on_open": "resume", "deadline_seconds": 9.0})]
+    assert (ran.code, ran.fates) == (code, {"reserve": "undone"})
+    assert ran.screen.complaints == ([refused] if refused else [])
+    assert left(scaling, "recover", shop, "--json").document["refused"] == ([refused] if refused else [])
+    assert scaling.asked[1][1]["on_open"] == "rollback"
+
+
+def test_recovering_nothing_is_fine(shop: Path) -> None:
+    """It says that there was nothing."""
+    ran = left(Left(None), "recover", shop)
+    assert (ran.code, ran.said) == (0, "no transaction is open")
+    with pytest.raises(click.UsageError):
+        left(Left(None), "recover")
 
 
 # -- the rest ----------------------------------------------------------------------------------------------------------
