@@ -1,0 +1,413 @@
+"""Recovery: from wherever a process was killed, every durable transaction comes to an end that is allowed.
+
+The journal, the store and the world in which stages do things are doubles with one lock, so that a crash can be
+anywhere: a snapshot of all three is what a process leaves that is killed at that moment.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import attrs
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from weighbridge_hookspecs import ConfigurationError, LeaseError, ServiceUnavailable, StateRefused
+
+from weighbridge_pipeline import (
+    Job,
+    Pipeline,
+    PipelineScaling,
+    PipelineSettings,
+    Stage,
+    TransactionFailed,
+    UndoJob,
+    build,
+)
+
+OnOpen = st.sampled_from(["rollback", "resume"])
+Workers = st.sampled_from([1, 4])
+Moment = st.floats(0, 1)
+KIB = 1024
+
+
+class Gate(threading.Semaphore):
+    """As much of a gate as is needed where nobody has to wait."""
+
+    def enter(self, **options: Any) -> Gate:
+        return self
+
+    def release(self, n: int = 1) -> None:
+        super().release(n)
+
+
+class World:
+    """What outlives a process.
+
+    :ivar ledger: what stages did, each with the key that it was done for.
+    :ivar snapshots: the world as it was ahead of and behind each step, if `records_steps`.
+    """
+
+    def __init__(self, records_steps: bool = False) -> None:
+        self.lock = threading.RLock()
+        self.records: list[tuple[int, bytes]] = []
+        self.mark = 0
+        self.content: dict[str, bytes] = {}
+        self.ledger: list[tuple[str, ...]] = []
+        self.snapshots: list[World] = []
+        self.fails: Callable[[bytes], bool] = lambda payload: False
+        self.damage: str | None = None
+        self.is_open = False
+        self._records_steps = records_steps
+
+    def copy(self, records_steps: bool = False) -> World:
+        """The same world for another process."""
+        with self.lock:
+            other = World(records_steps)
+            other.records, other.mark = list(self.records), self.mark
+            other.content, other.ledger = dict(self.content), list(self.ledger)
+        return other
+
+    @contextmanager
+    def step(self) -> Iterator[None]:
+        """Something that has happened or not when a process dies, and never half."""
+        with self.lock:
+            if self._records_steps:
+                self.snapshots.append(self.copy())
+            yield
+            if self._records_steps:
+                self.snapshots.append(self.copy())
+
+    def act(self, verb: str, key: str, *more: Any) -> None:
+        """Do something, once for each key."""
+        stage = key.partition("/")[2]
+        with self.lock:
+            self.ledger.append(("call", verb, stage))
+        with self.step():
+            if not any(line[:2] == (verb, stage) for line in self.ledger):
+                self.ledger.append((verb, stage, *more))
+
+    def acts(self, verb: str) -> list[str]:
+        """The stages of which this was done, in order."""
+        return [line[1] for line in self.ledger if line[0] == verb]
+
+    def calls(self, verb: str) -> list[str]:
+        """The stages of which this was called, in order."""
+        return [line[2] for line in self.ledger if line[:2] == ("call", verb)]
+
+    # -- a store -------------------------------------------------------------------------------------------------------
+
+    def get(self, key: str) -> bytes | None:
+        return self.content.get(key)
+
+    def put(self, key: str, value: bytes) -> None:
+        with self.step():
+            self.content[key] = value
+
+    def delete(self, key: str) -> None:
+        with self.step():
+            self.content.pop(key, None)
+
+    def keys(self, prefix: str = "") -> Iterator[str]:
+        return iter(sorted(key for key in self.content if key.startswith(prefix)))
+
+    # -- a journal -----------------------------------------------------------------------------------------------------
+
+    def append(self, payload: bytes, *, timeout_seconds: float | None = None) -> int:
+        if self.fails(payload):
+            raise LeaseError("a record was not written: the disk is full")
+        with self.step():
+            sequence = (self.records[-1][0] if self.records else self.mark) + 1
+            self.records.append((sequence, payload))
+            return sequence
+
+    def replay(self, receive: Callable[[int, bytes], object], *, after: int = 0) -> object:
+        for sequence, payload in list(self.records):
+            receive(sequence, payload)
+        return self
+
+    @property
+    def reason(self) -> str | None:
+        return self.damage
+
+    def truncate(self, up_to: int) -> int:
+        with self.step():
+            self.mark = max(self.mark, up_to)
+            self.records = [record for record in self.records if record[0] > up_to]
+        return 0
+
+    def release(self) -> None:
+        self.is_open = False
+
+
+class Surroundings:
+    """A context that lends a gate, and the journal and the store of a world."""
+
+    def __init__(self, world: World | None) -> None:
+        self.world = world
+
+    @property
+    def store(self) -> World:
+        return self._lent()
+
+    def gate(self, limit: int, *, max_waiting: int | None = None, reserve: float = 0.0) -> Any:
+        return Gate(limit)
+
+    def journal(self, name: str = "journal", **options: Any) -> World:
+        world = self._lent()
+        if world.is_open:
+            raise LeaseError("another process has it")
+        world.is_open = True
+        return world
+
+    def _lent(self) -> World:
+        if self.world is None:
+            raise ServiceUnavailable("there is no store")
+        return self.world
+
+
+@contextmanager
+def process(world: World | None, **settings: Any) -> Iterator[PipelineScaling]:
+    """The pipelines of one process, which ends well."""
+    scaling = PipelineScaling(PipelineSettings(**settings), Surroundings(world))
+    try:
+        yield scaling
+    finally:
+        scaling.close()
+
+
+def states(scaling: PipelineScaling) -> dict[str, Mapping[str, str]]:
+    """What had become of the stages of each open transaction."""
+    return {one.transaction: one.stages for one in scaling.open_transactions()}
+
+
+@attrs.frozen
+class Shape:
+    """A random graph: what each stage needs, which have an undo, and which fail, or fail to be undone."""
+
+    needs: tuple[tuple[int, ...], ...]
+    undoable: tuple[bool, ...]
+    failing: frozenset[int]
+    stuck: frozenset[int]
+
+
+@st.composite
+def shapes(draw: st.DrawFn) -> Shape:
+    count = draw(st.integers(1, 6))
+    needs = tuple(tuple(draw(st.sets(st.integers(0, n - 1), max_size=2))) if n else () for n in range(count))
+    undoable = tuple(draw(st.lists(st.booleans(), min_size=count, max_size=count)))
+    few = st.frozensets(st.integers(0, count - 1), max_size=1)
+    return Shape(needs, undoable, draw(few), draw(few))
+
+
+def pipeline_of(shape: Shape, world: World) -> Pipeline:
+    """Stages give texts that show what they were given; each keeps a copy for its undo."""
+
+    def run(job: Job) -> str:
+        made = f"{job.inputs}.{job.stage}({','.join(value for _, value in sorted(job.results.items()))})"
+        if int(job.stage) in shape.failing:
+            world.ledger.append(("call", "do", job.stage))
+            raise ValueError(job.stage)
+        world.act("do", job.key, made)
+        return made
+
+    def undo(job: UndoJob) -> None:
+        if int(job.stage) in shape.stuck:
+            world.ledger.append(("call", "undo", job.stage))
+            raise OSError(job.stage)
+        world.act("undo", job.key, job.captured)
+
+    return build(
+        "random",
+        [
+            Stage(name=str(n), run=run, undo=undo if shape.undoable[n] else None, needs=tuple(map(str, needs)))
+            for n, needs in enumerate(shape.needs)
+        ],
+    )
+
+
+def at(snapshots: list[World], moment: float) -> World:
+    return snapshots[int(moment * (len(snapshots) - 1))]
+
+
+def problems(shape: Shape, world: World) -> list[str]:
+    """Why this end is not allowed."""
+    names = [str(n) for n in range(len(shape.needs))]
+    done, undone = Counter(world.acts("do")), world.acts("undo")
+    found = [f"{name} twice" for name in names if done[name] > 1 or undone.count(name) > 1]
+    can_be_undone = {name for name in done if shape.undoable[int(name)] and int(name) not in shape.stuck}
+    if set(undone) not in (set(), can_be_undone):
+        found.append(f"half undone: {dict(done)}, {undone}")
+    if not undone and can_be_undone and set(done) != set(names):
+        found.append(f"half done: {dict(done)}")
+    made = {line[1]: line[2] for line in world.ledger if line[0] == "do"}
+    found += [f"{line} with another state" for line in world.ledger if line[0] == "undo" and line[2] != made[line[1]]]
+    for n, needs in enumerate(shape.needs):
+        for need in needs:
+            pair = str(n), str(need)
+            if set(pair) <= set(undone) and undone.index(pair[0]) > undone.index(pair[1]):
+                found.append(f"{need} was undone before {n}")
+    return found
+
+
+def run_recorded(shape: Shape, workers: int = 1) -> World:
+    world = World(records_steps=True)
+    with process(world, workers=workers) as scaling:
+        try:
+            scaling.run(pipeline_of(shape, world), "in", durable=True)
+        except TransactionFailed:
+            assert shape.failing
+    return world
+
+
+def recovered(shape: Shape, world: World, on_open: Any) -> World:
+    """The same world after a recovery in a new process; its steps are recorded too."""
+    world = world.copy(records_steps=True)
+    with process(world) as scaling:
+        scaling.sweep(keep=scaling.is_open)
+        known = {name for come in states(scaling).values() for name, fate in come.items() if fate != "running"}
+        before = len(world.calls("do"))
+        recovery = scaling.recover([pipeline_of(shape, world)], on_open=on_open)
+        assert recovery.refused == ()
+        assert states(scaling) == {}
+        assert not known.intersection(world.calls("do")[before:]), "a stage was begun whose end was known"
+        assert world.content == {}
+    return world
+
+
+@settings(deadline=None, max_examples=100)
+@given(shapes(), Workers, st.lists(st.tuples(Moment, OnOpen, Moment, OnOpen), min_size=4, max_size=4))
+def test_from_any_step_recovery_comes_to_a_legal_end(
+    shape: Shape, workers: int, kills: list[tuple[float, str, float, str]]
+) -> None:
+    """Killed anywhere in a run, and killed once more anywhere in the recovery."""
+    first = run_recorded(shape, workers)
+    assert problems(shape, first) == []
+    for moment, on_open, later, then in kills:
+        second = recovered(shape, at(first.snapshots, moment), on_open)
+        assert problems(shape, second) == []
+        if second.snapshots:
+            assert problems(shape, recovered(shape, at(second.snapshots, later), then)) == []
+
+
+@settings(deadline=None, max_examples=60)
+@given(shapes(), Workers, Moment)
+def test_resuming_ends_as_if_nothing_had_happened(shape: Shape, workers: int, moment: float) -> None:
+    """Where no stage fails, all of them are done, with the results that they would have had, and none is undone."""
+    shape = attrs.evolve(shape, failing=frozenset())
+    first = run_recorded(shape, workers)
+    second = recovered(shape, at([one for one in first.snapshots if one.records], moment), "resume")
+    assert set(second.acts("do")) == {str(n) for n in range(len(shape.needs))}
+    assert second.acts("undo") == []
+    whole = {line for line in first.ledger if line[0] == "do"}
+    assert {line for line in second.ledger if line[0] == "do"} == whole
+
+
+CHAIN = Shape(((), (0,), (1,)), (True, True, True), frozenset(), frozenset())
+
+
+def left_by(shape: Shape, *, calls: int) -> World:
+    """A process that was killed when its stages had been called so often, behind the effect."""
+    return next(one for one in run_recorded(shape).snapshots if len(one.acts("do")) == calls)
+
+
+def test_a_stage_under_way_gets_the_same_key_again() -> None:
+    """It had done its work, and nobody had heard: by its key it knows, and does it no second time."""
+    world = left_by(CHAIN, calls=2)
+    second = recovered(CHAIN, world, "resume")
+    assert second.calls("do") == ["0", "1", "1", "2"]
+    assert second.acts("do") == ["0", "1", "2"]
+
+
+def test_the_results_of_a_resumed_transaction_are_those_of_a_whole_one() -> None:
+    """What earlier stages gave comes out of the journal."""
+    world = left_by(CHAIN, calls=2)
+    with process(world) as scaling:
+        (result,) = scaling.recover([pipeline_of(CHAIN, world)], on_open="resume").results
+    assert result.outcome == "done"
+    assert result["2"] == "in.2(in.1(in.0()))"
+    assert {report.fate for report in result.stages.values()} == {"done"}
+
+
+def test_what_is_recovered_with_rollback_says_so() -> None:
+    """The report of every stage is that of a transaction that was called off."""
+    world = left_by(CHAIN, calls=2)
+    with process(world) as scaling:
+        (result,) = scaling.recover([pipeline_of(CHAIN, world)]).results
+    assert result.outcome == "rolled back"
+    assert result.with_fate("undone") == ("0", "1")
+    assert result.with_fate("not started") == ("2",)
+
+
+def test_another_graph_is_refused_and_the_transaction_kept() -> None:
+    """One more dependency is another graph; with the right one it can still be recovered."""
+    world = left_by(CHAIN, calls=2)
+    other = attrs.evolve(CHAIN, needs=((), (0,), (0, 1)))
+    with process(world) as scaling:
+        recovery = scaling.recover([pipeline_of(other, world)])
+        assert recovery.results == ()
+        (error,) = recovery.refused
+        assert isinstance(error, StateRefused)
+        assert "another graph of pipeline 'random'" in str(error)
+        assert len(states(scaling)) == 1
+    with process(world) as scaling:
+        assert len(scaling.recover([pipeline_of(CHAIN, world)]).results) == 1
+    assert world.acts("undo") == ["1", "0"]
+
+
+def test_a_pipeline_that_was_not_given_keeps_its_transactions() -> None:
+    """Nothing of them is begun or undone."""
+    world = left_by(CHAIN, calls=2)
+    with process(world) as scaling:
+        (error,) = scaling.recover([]).refused
+        assert "pipeline 'random', which was not given" in str(error)
+        assert len(states(scaling)) == 1
+    assert world.acts("undo") == []
+
+
+def test_a_value_that_cannot_be_read_keeps_the_transaction() -> None:
+    """A class is gone that the inputs are of."""
+    world = World(records_steps=True)
+    with process(world) as scaling:
+        scaling.run(build("p", [Stage(name="a", run=lambda job: 1)]), Fleeting(), durable=True)
+    crash = next(one for one in world.snapshots if one.records)
+    with process(crash) as scaling, pytest.MonkeyPatch.context() as patch:
+        patch.delitem(globals(), "Fleeting")
+        recovery = scaling.recover([build("p", [Stage(name="a", run=lambda job: 1)])], on_open="resume")
+        assert recovery.results == ()
+        assert "the inputs cannot be read: AttributeError" in str(recovery.refused[0])
+        assert len(states(scaling)) == 1
+
+
+class Fleeting:
+    """A class that a later release may not have."""
+
+
+def test_a_stage_that_fails_when_it_is_given_its_key_again_has_failed() -> None:
+    """As in any run: it says by raising that nothing of it is left, and the others are undone."""
+    world = left_by(CHAIN, calls=2)
+    shape = attrs.evolve(CHAIN, failing=frozenset({1}))
+    with process(world) as scaling:
+        (result,) = scaling.recover([pipeline_of(shape, world)]).results
+    assert result.stages["1"].fate == "failed"
+    assert result.stages["1"].error == "ValueError: 1"
+    assert result.with_fate("undone") == ("0",)
+
+
+@pytest.mark.parametrize("on_open", ["both", None])
+def test_an_unknown_policy_is_refused(on_open: Any) -> None:
+    """The error names what there is."""
+    with process(World()) as scaling, pytest.raises(ConfigurationError, match='"rollback" or "resume"'):
+        scaling.recover([], on_open=on_open)
+
+
+def test_two_pipelines_of_one_name_are_refused() -> None:
+    """Nobody could say which one a transaction is of."""
+    world = World()
+    pipeline = pipeline_of(CHAIN, world)
+    with process(world) as scaling, pytest.raises(ConfigurationError, match="one of each name"):
+        scaling.recover([pipeline, pipeline])
