@@ -32,7 +32,7 @@ def reserve(job):
     write("reserve")
     return 7
 
-@order.stage(needs="reserve")
+@order.stage(needs="reserve", undo=lambda job: write(f"pay back {job.captured}"))
 def pay(job):
     if "CRASH" in os.environ:
         os.kill(os.getpid(), signal.SIGKILL)
@@ -69,7 +69,7 @@ def document(ran: subprocess.CompletedProcess[str]) -> Any:
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="SIGKILL is POSIX")
 @pytest.mark.parametrize(
     ("words", "outcome", "lines"),
-    [((), "rolled back", ["reserve", "pay", "release 7"]), (("--resume",), "done", ["reserve", "pay"])],
+    [((), "rolled back", ["reserve", "pay", "pay back 5", "release 7"]), (("--resume",), "done", ["reserve", "pay"])],
 )
 def test_what_a_crash_left_is_shown_and_brought_to_an_end(
     tmp_path: Path, words: tuple[str, ...], outcome: str, lines: list[str]
