@@ -414,6 +414,35 @@ def test_no_worker_of_a_broken_pool_runs_when_the_rollback_begins(
     assert lines(log) == ["run a", "undo a alone"]
 
 
+def test_a_pool_that_breaks_rolls_back_all_that_use_it(pipelines: PipelineScaling, stages: Any, tmp_path: Path) -> None:
+    """Another transaction, whose stage was at work in the other worker, comes to its end and is undone as well."""
+    first = Stage(name="a", run=stages.write, undo=stages.unwrite)
+    others = [Stage(name=f"b{number}", run=stages.write, undo=stages.unwrite, needs="a") for number in range(6)]
+    killer = build("killer", [first, Stage(name="c", run=stages.die_beside, needs="a"), *others])
+    victim = build("victim", [first, Stage(name="c", run=stages.linger_by_pid, needs="a")])
+    with processes() as executor:
+        handles = [
+            pipelines.submit(
+                pipeline,
+                {"log": str(tmp_path / pipeline.name), "pid": str(tmp_path / "pid")},
+                executor=executor,
+                deadline_seconds=SOON,
+            )
+            for pipeline in (killer, victim)
+        ]
+        for handle in handles:
+            with pytest.raises(TransactionFailed) as caught:
+                handle.result(SOON)
+            assert caught.value.result is not None
+            assert caught.value.result.outcome == "rolled back"
+            assert caught.value.result.stages["c"].fate == "failed"
+            said = lines(tmp_path / caught.value.result.pipeline)
+            assert {line.split()[1] for line in said if line.startswith("undo")} == set(
+                caught.value.result.with_fate("undone")
+            )
+            assert "a" in caught.value.result.with_fate("undone")
+
+
 def test_a_broken_pool_takes_no_transaction(pipelines: PipelineScaling, stages: Any, tmp_path: Path) -> None:
     """It stays the caller's, who makes a new one; the first stage fails with what the pool says."""
     with processes(1) as executor:
@@ -433,6 +462,14 @@ def test_one_pipeline_object_goes_from_place_to_place(pipelines: PipelineScaling
     with import_module("distributed").Client(cluster.scheduler.address, set_as_default=False) as client:
         results.append(on_a_cluster(pipelines, once, 3, client))
     assert [result["b"] for result in results] == [6, 6, 6]
+
+
+def test_a_cluster_takes_functions_that_its_workers_cannot_import(pipelines: PipelineScaling, cluster: Any) -> None:
+    """The code of a lambda goes along; a pool says before anything runs that it cannot be sent."""
+    graph = build("p", [Stage(name="a", run=lambda job: job.inputs + os.getpid() * 0)])
+    assert pipelines.run(graph, 3, executor=cluster.get_executor(pure=False))["a"] == 3
+    with processes(1) as executor, pytest.raises(InvalidPipeline, match="the function of stage 'a' cannot be pickled"):
+        pipelines.run(graph, 3, executor=executor)
 
 
 def test_large_values_of_a_cluster_are_scattered_once(cluster: Any) -> None:
