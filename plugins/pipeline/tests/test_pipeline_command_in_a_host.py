@@ -67,20 +67,13 @@ def document(ran: subprocess.CompletedProcess[str]) -> Any:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="SIGKILL is POSIX")
-@pytest.mark.parametrize(
-    ("words", "outcome", "lines"),
-    [((), "rolled back", ["reserve", "pay", "pay back 5", "release 7"]), (("--resume",), "done", ["reserve", "pay"])],
-)
-def test_what_a_crash_left_is_shown_and_brought_to_an_end(
-    tmp_path: Path, words: tuple[str, ...], outcome: str, lines: list[str]
-) -> None:
-    """A process that is killed in a stage leaves a transaction open; another one sees it, and ends it, once."""
+def test_what_a_crash_left_is_shown_and_brought_to_an_end(tmp_path: Path) -> None:
+    """A process that is killed in a stage leaves a transaction open; others see it, and undo each stage once."""
     (tmp_path / "order.py").write_text(ORDER)
     killed = weighbridge(tmp_path, "run", "order.py", "--durable", CRASH="1")
     assert killed.returncode == -9, killed.stderr
     (left,) = document(weighbridge(tmp_path, "status", "--json"))["open"]
     assert left["stages"] == {"reserve": "done", "pay": "running"}
-    (result,) = document(weighbridge(tmp_path, "recover", "order.py", *words, "--json"))["recovered"]
-    assert result["outcome"] == outcome
-    assert (tmp_path / "ledger").read_text().splitlines() == lines
-    assert document(weighbridge(tmp_path, "status", "--json")) == {"open": []}
+    (result,) = document(weighbridge(tmp_path, "recover", "order.py", "--json"))["recovered"]
+    assert result["outcome"] == "rolled back"
+    assert (tmp_path / "ledger").read_text().splitlines() == ["reserve", "pay", "pay back 5", "release 7"]
