@@ -246,6 +246,28 @@ def uploading(pipelines: PipelineScaling, save: Callable[[Job], object]) -> Pipe
 # end snippet
 
 
+# snippet: durable
+class Orders:
+    """Takes orders that outlive its process."""
+
+    def __init__(self, context: PluginContext) -> None:
+        self._log = context.log
+        self._pipelines = context.capabilities["pipeline"]
+
+    @hookimpl
+    def weighbridge_activate(self) -> None:
+        recovery = self._pipelines.recover([pipeline], on_open="rollback")
+        for result in recovery.results:
+            self._log.warning("order %s: %s", result.transaction, result.outcome)
+
+    def order(self, article: int, amount: int) -> TransactionResult:
+        result: TransactionResult = self._pipelines.run(pipeline, {"article": article, "amount": amount}, durable=True)
+        return result
+
+
+# end snippet
+
+
 SETTINGS = """
 # snippet: settings
 [plugins.pipeline]
@@ -282,10 +304,31 @@ class Box(dict[str, Any]):
         self.clear()
 
 
+class Pages(list[bytes]):
+    """A journal in memory."""
+
+    reason: str | None = None
+
+    def append(self, payload: bytes, **options: Any) -> int:  # type: ignore[override]  # it is no list to its user
+        super().append(payload)
+        return len(self)
+
+    def replay(self, receive: Callable[[int, bytes], object], *, after: int = 0) -> None:
+        for number, payload in enumerate(list(self)[after:], after + 1):
+            receive(number, payload)
+
+    def truncate(self, up_to: int) -> int:
+        return 0
+
+    def release(self) -> None:
+        """Nothing."""
+
+
 class Context:
     """What the plugins of the page need of a host."""
 
     store: Any = None
+    pages: Any = None
 
     def __init__(self, name: str = "shop", limit: int = 4) -> None:
         self.name, self._limit = name, limit
@@ -294,6 +337,9 @@ class Context:
 
     def gate(self, limit: int, **options: Any) -> Any:
         return Gate(self._limit)
+
+    def journal(self, name: str, **options: Any) -> Any:
+        return self.pages
 
     def cache(self, items: int, nbytes: int) -> Cache:
         return Box()  # type: ignore[return-value]
@@ -430,3 +476,31 @@ def test_the_settings_are_those_of_the_page() -> None:
     settings = read_settings(tomllib.loads(SETTINGS)["plugins"]["pipeline"])
     assert (settings.max_transactions, settings.max_waiting) == (8, 200)
     assert (settings.deadline_seconds, settings.capture_bytes) == (120.0, 1048576)
+
+
+def test_an_order_that_a_crash_left_is_undone_at_the_next_start(
+    warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was in the journal when a process was paying is found by the next one, and undone."""
+    context: Any = Context()
+    context.log, context.pages = Log(), Pages()
+    left: list[tuple[Pages, dict[str, int]]] = []
+    pay = warehouse.pay
+
+    def crash(amount: int, key: str) -> str:
+        left.append((Pages(context.pages), dict(warehouse.reserved)))
+        return pay(amount, key)
+
+    with monkeypatch.context() as while_it_lasts:
+        while_it_lasts.setattr(warehouse, "pay", crash)
+        context.capabilities["pipeline"] = scaling = PipelineScaling(PipelineSettings(), context)
+        assert Orders(context).order(7, 5)["ship"] == "van with 7"
+        scaling.close()
+    ((context.pages, warehouse.reserved),) = left
+    warehouse.paid.clear()
+    context.capabilities["pipeline"] = scaling = PipelineScaling(PipelineSettings(), context)
+    Orders(context).weighbridge_activate()
+    scaling.close()
+    assert (warehouse.reserved, warehouse.paid) == ({}, {})
+    (line,) = context.log.lines
+    assert line.endswith(": rolled back")
