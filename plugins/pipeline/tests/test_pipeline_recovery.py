@@ -6,6 +6,7 @@ anywhere: a snapshot of all three is what a process leaves that is killed at tha
 
 from __future__ import annotations
 
+import pickle
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -16,18 +17,29 @@ import attrs
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from weighbridge_hookspecs import ConfigurationError, LeaseError, ServiceUnavailable, StateRefused
+from weighbridge_hookspecs import (
+    ConfigurationError,
+    LeaseError,
+    Saturated,
+    ServiceUnavailable,
+    StateRefused,
+    StorageDamaged,
+)
 
 from weighbridge_pipeline import (
+    CancelToken,
     Job,
     Pipeline,
     PipelineScaling,
     PipelineSettings,
     Stage,
     TransactionFailed,
+    Transition,
     UndoJob,
     build,
 )
+from weighbridge_pipeline.capture import Spilled
+from weighbridge_pipeline.records import Entry, entries_of, record_of
 
 OnOpen = st.sampled_from(["rollback", "resume"])
 Workers = st.sampled_from([1, 4])
@@ -411,3 +423,328 @@ def test_two_pipelines_of_one_name_are_refused() -> None:
     pipeline = pipeline_of(CHAIN, world)
     with process(world) as scaling, pytest.raises(ConfigurationError, match="one of each name"):
         scaling.recover([pipeline, pipeline])
+
+
+# -- what is written ---------------------------------------------------------------------------------------------------
+
+
+def entries(world: World) -> list[tuple[str, str | None]]:
+    """Kind and stage of all that is in the journal."""
+    return [(entry.kind, entry.stage) for _, record in world.records for entry, _ in entries_of(record)]
+
+
+def fullest(world: World) -> World:
+    """The world before anything was acknowledged."""
+    return max(world.snapshots, key=lambda one: len(one.records))
+
+
+def test_every_step_is_in_the_journal() -> None:
+    """In the order in which they took effect."""
+    world = run_recorded(attrs.evolve(CHAIN, failing=frozenset({2})))
+    assert entries(fullest(world)) == [
+        ("begun", None),
+        ("stage started", "0"),
+        ("stage done", "0"),
+        ("stage started", "1"),
+        ("stage done", "1"),
+        ("stage started", "2"),
+        ("stage failed", "2"),
+        ("undo started", "1"),
+        ("undo done", "1"),
+        ("undo started", "0"),
+        ("undo done", "0"),
+        ("ended", None),
+    ]
+
+
+def test_a_step_that_another_one_follows_is_written_with_it() -> None:
+    """A chain of three stages takes one record for its beginning, one for each stage, and two for its end."""
+    assert len(fullest(run_recorded(CHAIN)).records) == 1 + 3 + 2
+
+
+@pytest.mark.parametrize("nbytes", [100, 20 * KIB])
+def test_values_come_back_whatever_their_size(nbytes: int) -> None:
+    """Small ones are in the journal, large ones in the store, and nothing is in the store when all is over."""
+    world = World(records_steps=True)
+
+    def pipeline() -> Pipeline:
+        given = Stage(name="a", run=lambda job: job.inputs + "a", undo=lambda job: None, capture=lambda made: made * 2)
+        return build("p", [given, Stage(name="b", run=lambda job: world.act("do", job.key, job["a"]), needs="a")])
+
+    with process(world) as scaling:
+        scaling.run(pipeline(), "i" * nbytes, durable=True)
+    assert world.content == {}
+    assert world.ledger[-1] == ("do", "b", "i" * nbytes + "a")
+    crash = next(one for one in world.snapshots if ("stage done", "a") in entries(one))
+    assert bool(crash.content) == (nbytes > 16 * KIB)
+    second = crash.copy()
+    world.ledger.clear()
+    with process(second) as scaling:
+        assert scaling.recover([pipeline()], on_open="resume").results[0].outcome == "done"
+    assert world.ledger[-1] == ("do", "b", "i" * nbytes + "a")
+    assert second.content == {}
+
+
+def test_a_damaged_value_keeps_the_transaction() -> None:
+    """The store has something else under the key: nothing of it is unpickled."""
+    world = World(records_steps=True)
+    pipeline = build("p", [Stage(name="a", run=lambda job: 1)])
+    with process(world) as scaling:
+        scaling.run(pipeline, "i" * 20 * KIB, durable=True)
+    crash = next(one for one in world.snapshots if one.records)
+    for key in crash.content:
+        crash.content[key] = b"cos\nabort\n."
+    with process(crash) as scaling:
+        (error,) = scaling.recover([pipeline], on_open="resume").refused
+        assert isinstance(error, StorageDamaged)
+        assert len(states(scaling)) == 1
+
+
+def test_inputs_that_cannot_be_pickled_are_refused_before_anything_begins() -> None:
+    """The error is that of pickle, and nothing is left of the transaction."""
+    world = World()
+    with process(world) as scaling:
+        with pytest.raises((TypeError, AttributeError, pickle.PicklingError)):
+            scaling.run(pipeline_of(CHAIN, world), threading.Lock(), durable=True)
+        assert states(scaling) == {}
+    assert world.ledger == []
+    assert world.records == []
+
+
+def test_a_result_that_cannot_be_pickled_fails_its_stage() -> None:
+    """It is undone, as far as anything can be."""
+    world = World()
+    keep = Stage(name="a", run=lambda job: 1, undo=lambda job: world.act("undo", job.key))
+    bad = Stage(name="b", run=lambda job: threading.Lock(), needs="a")
+    with process(world) as scaling, pytest.raises(TransactionFailed) as caught:
+        scaling.run(build("p", [keep, bad]), durable=True)
+    assert "pickle" in str(caught.value.exceptions[0])
+    assert world.acts("undo") == ["a"]
+
+
+# -- a journal that does not do what it should -------------------------------------------------------------------------
+
+
+def failing_at(kind: str, *, times: int = 10**9) -> Callable[[bytes], bool]:
+    """A full disk, from a step on."""
+    left = [times]
+    found = [False]
+
+    def fails(payload: bytes) -> bool:
+        found[0] = found[0] or any(entry.kind == kind for entry, _ in entries_of(payload))
+        left[0] -= found[0]
+        return found[0] and left[0] >= 0
+
+    return fails
+
+
+@pytest.mark.parametrize("kind", ["begun", "stage started", "stage done"])
+def test_a_full_disk_stops_the_transaction_and_undoes_it(kind: str) -> None:
+    """What could not be written did not take effect, and the rollback does not wait for the disk."""
+    world = World()
+    world.fails = failing_at(kind)
+    with process(world) as scaling, pytest.raises((TransactionFailed, LeaseError), match="the disk is full"):
+        scaling.run(pipeline_of(CHAIN, world), "in", durable=True)
+    assert sorted(world.acts("do")) == sorted(world.acts("undo"))
+
+
+def test_what_a_full_disk_left_in_the_journal_is_rolled_back_with_the_same_keys() -> None:
+    """The undo was not written down, so it is called once more, and knows by its key that it has done its work."""
+    world = World()
+    world.fails = failing_at("undo done")
+    shape = attrs.evolve(CHAIN, failing=frozenset({2}))
+    with process(world) as scaling, pytest.raises(TransactionFailed):
+        scaling.run(pipeline_of(shape, world), "in", durable=True)
+    assert world.acts("undo") == ["1", "0"]
+    second = recovered(shape, world, "resume")
+    assert second.acts("undo") == ["1", "0"]
+    assert second.calls("undo") == ["1", "0", "1", "0"]
+
+
+def test_a_step_that_was_to_be_written_with_another_is_written_with_the_next() -> None:
+    """The record that had both could not be written; what had happened before is not lost by that."""
+    world = World(records_steps=True)
+
+    def second_start_once(payload: bytes) -> bool:
+        kinds = [(entry.kind, entry.stage) for entry, _ in entries_of(payload)]
+        is_it = kinds == [("stage done", "0"), ("stage started", "1")]
+        return is_it and not seen.append(1) and len(seen) == 1
+
+    seen: list[int] = []
+    world.fails = second_start_once
+    with process(world) as scaling, pytest.raises(TransactionFailed):
+        scaling.run(pipeline_of(CHAIN, world), "in", durable=True)
+    assert seen
+    assert ("stage done", "0") in entries(fullest(world))
+    assert ("stage started", "1") not in entries(fullest(world))
+
+
+def test_a_complete_transaction_is_undone_only_once_that_is_written() -> None:
+    """All stages were done, and it was called off: without a record of that, a crash would leave it for complete."""
+    world = World()
+    token = CancelToken()
+
+    def observe(transition: Transition) -> None:
+        if (transition.kind, transition.stage) == ("stage done", "2"):
+            world.fails = failing_at("undo started")
+
+    def late(job: Job) -> None:
+        world.act("do", job.key)
+        token.set()
+
+    last = Stage(name="2", run=late, undo=lambda job: world.act("undo", job.key))
+    with process(world) as scaling, pytest.raises(TransactionFailed) as caught:
+        scaling.run(build("p", [last]), durable=True, cancel=token, observer=observe)
+    assert caught.value.result is not None
+    assert caught.value.result.outcome == "incomplete"
+    assert world.acts("undo") == []
+    with process(world.copy()) as scaling:
+        assert scaling.recover([build("p", [last])]).results[0].outcome == "done"
+
+
+def test_an_undo_that_failed_for_good_is_not_tried_again_behind_those_that_it_waited_for() -> None:
+    """What it needs was undone already: it would find nothing of that."""
+    shape = attrs.evolve(CHAIN, failing=frozenset({2}), stuck=frozenset({1}))
+    first = run_recorded(shape)
+    crash = next(one for one in first.snapshots if ("undo started", "0") in entries(one) or one.acts("undo"))
+    second = recovered(shape, crash, "rollback")
+    assert second.calls("undo").count("1") == 1
+    assert second.acts("undo") == ["0"]
+
+
+def test_a_journal_with_a_damaged_middle_is_left_alone() -> None:
+    """Nobody can say what was written behind the damage, so nothing is begun, and nothing acknowledged."""
+    world = left_by(CHAIN, calls=2)
+    world.damage = "a checksum is wrong"
+    before = list(world.records)
+    with process(world) as scaling:
+        for attempt in (scaling.open_transactions, lambda: scaling.recover([])):
+            with pytest.raises(StorageDamaged, match="a checksum is wrong"):
+                attempt()
+        with pytest.raises(StorageDamaged):
+            scaling.run(pipeline_of(CHAIN, world), "in", durable=True)
+    assert world.records == before
+
+
+def test_a_record_of_a_later_release_is_refused() -> None:
+    """The text names both versions, and the journal stays as it is."""
+    world = left_by(CHAIN, calls=2)
+    world.records.append((world.records[-1][0] + 1, b"WP\x07" + b"what nobody knows yet"))
+    with process(world) as scaling, pytest.raises(StateRefused, match=r"wanted version 1, had version 7"):
+        scaling.open_transactions()
+
+
+def test_without_a_store_nothing_can_be_durable() -> None:
+    """What is not durable runs all the same."""
+    world = World()
+    with process(None) as scaling:
+        with pytest.raises(ServiceUnavailable):
+            scaling.run(pipeline_of(CHAIN, world), "in", durable=True)
+        assert world.ledger == []
+        assert scaling.run(pipeline_of(CHAIN, world), "in").outcome == "done"
+
+
+def test_a_journal_that_another_process_has_is_refused() -> None:
+    """Its transactions are not open: they run."""
+    world = World()
+    with process(world) as one, process(world) as other:
+        assert one.open_transactions() == ()
+        with pytest.raises(LeaseError, match="another process"):
+            other.recover([])
+
+
+# -- its size ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_journal_does_not_grow_though_a_transaction_is_open() -> None:
+    """What is open is copied to the end, and the beginning goes; nothing of the open one is lost by that."""
+    world = World()
+    begun, go_on = threading.Event(), threading.Event()
+    small = 64 * KIB
+
+    def wait(job: Job) -> str:
+        world.act("do", job.key)
+        begun.set()
+        assert go_on.wait(30)
+        return job["first"]
+
+    first = Stage(name="first", run=lambda job: job.inputs, undo=lambda job: world.act("undo", job.key, job.captured))
+    long_one = build("long", [first, Stage(name="second", run=wait, needs="first")])
+    short = build("short", [Stage(name="a", run=lambda job: "x" * KIB, undo=lambda job: None)])
+    with process(world, journal_bytes=small) as scaling:
+        handle = scaling.submit(long_one, "kept", durable=True)
+        assert begun.wait(30)
+        most = 0
+        for _ in range(100):
+            scaling.run(short, durable=True)
+            most = max(most, sum(len(payload) for _, payload in world.records))
+        crash = world.copy()
+        go_on.set()
+        assert handle.result(30)["second"] == "kept"
+    assert 4 * KIB < most < small
+    assert crash.mark > 100
+    with process(crash) as scaling:
+        (result,) = scaling.recover([long_one]).results
+    assert result.with_fate("undone") == ("first",)
+    assert world.ledger[-1] == ("undo", "first", "kept")
+
+
+def test_what_is_over_is_acknowledged_at_the_end() -> None:
+    """The next process has nothing to read."""
+    world = run_recorded(CHAIN)
+    assert world.records == []
+
+
+def test_open_transactions_may_fill_a_part_of_the_journal_only() -> None:
+    """One more is refused before it has begun: those that run need room to end."""
+    heavy = World(records_steps=True)
+    inputs = "i" * 9 * KIB
+    pipeline = build("p", [Stage(name="a", run=lambda job: 1)])
+    with process(heavy, journal_bytes=64 * KIB) as scaling:
+        scaling.run(pipeline, inputs, durable=True)
+    crash = next(one for one in heavy.snapshots if one.records)
+    with process(crash, journal_bytes=64 * KIB) as scaling:
+        with pytest.raises(Saturated, match="1 open transactions fill the journal"):
+            scaling.run(pipeline, durable=True)
+        assert len(scaling.recover([pipeline]).results) == 1
+        assert scaling.run(pipeline, durable=True).outcome == "done"
+
+
+# -- the format --------------------------------------------------------------------------------------------------------
+
+Texts = st.none() | st.text(max_size=20)
+Values = st.dictionaries(
+    st.sampled_from(["inputs", "captured", "result"]),
+    st.binary(max_size=50) | st.builds(Spilled, st.text(max_size=20), st.binary(min_size=16, max_size=16)),
+)
+Entries = st.builds(
+    Entry,
+    kind=st.sampled_from(["begun", "stage done", "undo failed", "ended"]),
+    transaction=st.text(min_size=1, max_size=20),
+    stage=Texts.filter(lambda text: text != ""),
+    attempt=st.integers(0, 9),
+    outcome=st.sampled_from([None, "done", "rolled back", "incomplete"]),
+    values=Values,
+)
+
+
+@given(st.lists(Entries, max_size=4))
+def test_a_record_says_what_was_put_into_it(given: list[Entry]) -> None:
+    """Whatever the names and values are."""
+    record = record_of(entry.to_bytes() for entry in given)
+    assert [entry for entry, _ in entries_of(record)] == given
+    assert record_of(content for _, content in entries_of(record)) == record
+
+
+@given(st.lists(Entries, min_size=1, max_size=3), st.data())
+def test_a_record_that_was_cut_off_is_noticed(given: list[Entry], data: st.DataObject) -> None:
+    """Either the entries that are whole are all that there was, or it is refused."""
+    contents = [entry.to_bytes() for entry in given]
+    record = record_of(contents)
+    end = data.draw(st.integers(0, len(record) - 1))
+    whole = {len(record_of(contents[:count])) for count in range(len(contents) + 1)}
+    if end in whole:
+        assert len(list(entries_of(record[:end]))) < len(given)
+    else:
+        with pytest.raises((StateRefused, StorageDamaged)):
+            list(entries_of(record[:end]))
