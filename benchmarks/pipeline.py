@@ -7,7 +7,8 @@ stage     Fifty trivial stages in three forms: a chain, all side by side, and la
           rolled back, a last stage fails. "Loop" is what the page of ``graphlib`` shows, over ``ThreadPoolExecutor``
           and ``wait``: it has no captured state, no rollback, no deadline and no gate. TaskFlow has its parallel engine
           and an executor of the caller's, and what prepares its run is not timed.
-scale     The layers, from 10 to 5,000 stages.
+scale     The layers, from 10 to 5,000 stages. A transaction of one stage shows what it costs by itself, whatever the
+          number: a place in the gate, and a thread that is woken. "Further" is what each other stage adds to that.
 rollback  Undos that sleep, against the longest way through the reverse graph: of the example of the page, with an undo
           that fails and without, and of graphs at random. Stranded is what is not undone though its own undo works.
 capture   Twenty stages that each capture 11 MiB, a MiB above the limit, and are undone.
@@ -29,6 +30,7 @@ from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from functools import partial
 from graphlib import TopologicalSorter
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +51,7 @@ from weighbridge_pipeline import (
 )
 
 STAGES = 50
-SIZES = (10, 50, 500, 5000)
+SIZES = (1, 10, 50, 500, 5000)
 UNDO_SECONDS = 0.05
 MIB = 1024 * 1024
 EXAMPLE: Needs = {"a": [], "b": [], "c": [], "d": [], "e": ["a", "b"]}
@@ -201,7 +203,7 @@ def compare_sizes(options: argparse.Namespace) -> dict[str, dict[str, float]]:
     scaling = pipelines()
     ways = {}
     for count in SIZES:
-        needs, times = layered(count), max(1, 500 // count)
+        needs, times = layered(count), min(max(1, 500 // count), 50)
         ways[f"run {count}"] = Way(partial(run, scaling, pipeline(needs)), times=times)
         ways[f"undo {count}"] = Way(partial(roll_back, scaling, pipeline(needs, fails=True)), times=times)
     taken = medians(ways, options.rounds)
@@ -210,13 +212,23 @@ def compare_sizes(options: argparse.Namespace) -> dict[str, dict[str, float]]:
 
 
 def show_sizes(found: dict[str, dict[str, float]]) -> None:
-    """A row for each size."""
-    rows = [(f"{int(count):,} stages", f"{row['run']:.1f}", f"{row['undo']:.1f}") for count, row in found.items()]
-    print_table(("us a stage", "run", "run and undo all"), rows)
-    base = found[str(SIZES[0])]
+    """Rows for each way, and how flat they are."""
+    rows, notes = [], []
     for name, title in (("run", "run"), ("undo", "run and undo all")):
-        ratios = [found[str(count)][name] / base[name] for count in SIZES[1:]]
-        print(f"    {title}: at most {max(ratios):.2f} of what a stage of {SIZES[0]} takes; goal: at most 1.5")
+        costs = [found[str(count)][name] for count in SIZES]
+        rows.append((title, *(f"{cost:.1f}" for cost in costs)))
+        rows.append((f"{title}, further", "", *(f"{_further(found, name, count):.1f}" for count in SIZES[1:])))
+        growth = max(after / before for before, after in combinations(costs[1:], 2))
+        spread = max(costs[1:]) / min(costs[1:])
+        notes.append(f"{title}, from 10 on: grows to {growth:.2f} at most; goal: 1.5; slowest to fastest {spread:.2f}")
+    print_table(("us a stage", *(f"{count:,}" for count in SIZES)), rows)
+    for note in notes:
+        print(f"    {note}")
+
+
+def _further(found: dict[str, dict[str, float]], name: str, count: int) -> float:
+    """What each stage adds to a transaction of one."""
+    return (found[str(count)][name] * count - found["1"][name]) / (count - 1)
 
 
 # -- rollback ----------------------------------------------------------------------------------------------------------
