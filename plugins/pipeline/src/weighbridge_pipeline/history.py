@@ -89,7 +89,8 @@ class Plan:
 
     :ivar goes_on: whether it is brought to its end, or rolled back.
     :ivar again: stages that may have had their effect, and whose end is not known: they are run again, with the same
-        key, before anything is undone, for nobody has the state that their undo needs.
+        key, before anything else. Nobody has the state that their undo needs; and a stage that fails elsewhere would
+        keep them from being begun, or have them told to end.
     """
 
     goes_on: bool
@@ -108,7 +109,7 @@ def plan(history: History, pipeline: Pipeline, on_open: OnOpen) -> Plan:
     goes_on = not history.has_turned_back and (on_open == "resume" or len(done) == len(pipeline))
     settled = _settled(history, pipeline)
     given_up = frozenset(place for place in settled & done - undone if pipeline.stages[place].undo is not None)
-    again = () if goes_on else _again(history, pipeline, done | settled)
+    again = _again(history, pipeline, done | settled)
     return Plan(goes_on=goes_on, done=done - undone - given_up, again=again, undone=undone, given_up=given_up)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal, TypeAlias
 
 import attrs
-from weighbridge_hookspecs import Cancelled, StateRefused, StorageDamaged, Store, WeighbridgeError
+from weighbridge_hookspecs import Cancelled, StageFailed, StateRefused, StorageDamaged, Store, WeighbridgeError
 
 from .cancel import CancelToken
 from .capture import Captured, Shelf, fetch
@@ -68,15 +68,22 @@ class Case:
         """What the transaction begins with."""
         history, planned = self.history, self.plan
         places = {stage.name: place for place, stage in enumerate(self.pipeline.stages)}
-        reason = "the process ended while the transaction ran"
         return Past(
             done={place: self.results.get(place) for place in planned.done.union(planned.again) - set(self.failed)},
             failed={**{places[name]: words for name, words in history.failed.items()}, **self.failed},
             undone=planned.undone,
             undo_failed={place: self._words(place) for place in planned.given_up},
             attempts={places[name]: attempts for name, attempts in history.attempts.items()},
-            reason=None if planned.goes_on else Cancelled(reason, step="recover"),
+            reason=self._reason(),
         )
+
+    def _reason(self) -> Exception | None:
+        for place, words in self.failed.items():
+            name = self.pipeline.stages[place].name
+            return StageFailed(f"stage {name!r} failed when it was given its key again: {words}", stage=name)
+        if self.plan.goes_on:
+            return None
+        return Cancelled("the process ended while the transaction ran", step="recover")
 
     def _words(self, place: int) -> str:
         name = self.pipeline.stages[place].name
@@ -125,8 +132,8 @@ def case_of(
 def settle(case: Case, recorder: Recorder, runner_for: Callable[[int], Runner], seconds: float) -> None:
     """Run the stages again of which nobody knows whether they have had their effect: then they can be undone.
 
-    They get the key that they had. One that raises has failed, as in any run, and says by that that nothing of it is
-    left.
+    They get the key that they had, and time, whatever becomes of the others. One that raises has failed, as in any run,
+    and says by that that nothing of it is left.
 
     :param runner_for: where a stage is run, by its place.
     :param seconds: what each may take that has no deadline of its own.

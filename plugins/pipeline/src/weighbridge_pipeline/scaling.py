@@ -241,9 +241,9 @@ class PipelineScaling:
         """Bring the durable transactions to an end that an earlier process left open, one after the other.
 
         No stage is begun whose end is in the journal, and no undo either. One that was under way is begun again, with
-        the same key, ``job.key``: by that it knows what it has done already, so that the effect is there once. For a
-        rollback, too, a stage that was under way is run again first, in this process, and then undone with the state
-        that was captured.
+        the same key, ``job.key``: by that it knows what it has done already, so that the effect is there once. A
+        stage with an undo that was under way is run again first, in this process and for a rollback as well: then there
+        is the state that its undo needs.
 
         :param pipelines: built as they were; they are found by their names.
         :param on_open: whether those that were going forwards are rolled back, or go on. One of which every stage was
