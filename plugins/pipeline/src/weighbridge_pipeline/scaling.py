@@ -274,7 +274,6 @@ class PipelineScaling:
                     results.append(self._recover(log, history, named, on_open, executor, seconds))
                 except WeighbridgeError as error:
                     refused.append(error.with_traceback(None))
-                    _log.warning("not recovered: %s", error)
         return Recovery(results=tuple(results), refused=tuple(refused))
 
     def _recover(
