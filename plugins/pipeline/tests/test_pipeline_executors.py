@@ -477,14 +477,15 @@ def test_large_values_of_a_cluster_are_scattered_once(cluster: Any) -> None:
     sent: list[int] = []
 
     class Counting:
-        """The client, as far as values are scattered with it."""
+        """A client, as far as values are scattered with it, and an executor that has it."""
 
         def scatter(self, content: bytes, **options: Any) -> Any:
             sent.append(len(content))
             return cluster.scatter(content, **options)
 
-    executor = cluster.get_executor(pure=False)
-    carrier = Cluster(Counting())
+    executor, counting = cluster.get_executor(pure=False), cluster.get_executor(pure=False)
+    counting._client = Counting()
+    carrier = Cluster(counting)
     large, small = Packed(bytes(LIMIT_BYTES + 1)), Packed(bytes(LIMIT_BYTES))
     claims = [carrier.send(large) for _ in range(3)]
     assert {executor.submit(len, claim).result(SOON) for claim in claims} == {LIMIT_BYTES + 1}

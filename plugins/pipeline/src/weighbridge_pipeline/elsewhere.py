@@ -47,6 +47,15 @@ class Carrier(Protocol):
     def send(self, packed: Packed) -> Any:
         """What is to be given to the executor for this value."""
 
+    def submit(self, order: Order, contents: list[Any]) -> Future[Any]:
+        """Have a worker carry it out."""
+
+    def answer(self, future: Future[Any]) -> Answer:
+        """What came of it, once it has ended.
+
+        :raises Exception: what went wrong outside of the stage.
+        """
+
     def call_off(self) -> None:
         """Tell the workers of this transaction, where that is possible."""
 
@@ -59,7 +68,8 @@ class Machine:
 
     by_value = False
 
-    def __init__(self, folder: PrivateFolder, transaction: str) -> None:
+    def __init__(self, executor: Executor, folder: PrivateFolder, transaction: str) -> None:
+        self._executor: Final = executor
         self._rooms: Final = folder
         self._transaction: Final = transaction
         self._lock = threading.Lock()
@@ -82,6 +92,22 @@ class Machine:
             if not isinstance(packed.content, Claim) and len(packed.content) > LIMIT_BYTES:
                 packed.content = lodge(self.folder, packed.content)
             return packed.content
+
+    def submit(self, order: Order, contents: list[Any]) -> Future[Any]:
+        """Have the pool carry it out, and see to it that it knows all of its workers."""
+        begun = workers(self._executor)
+        future = self._executor.submit(work, order, *contents)
+        if workers(self._executor) > begun:
+            look_again(self._executor)
+        return future
+
+    def answer(self, future: Future[Any]) -> Answer:
+        """What the pool gave, or raises; a broken one has no workers any more then."""
+        error = None if future.cancelled() else future.exception()
+        if error is not None:
+            see_off(self._executor, error)
+        answer: Answer = future.result()
+        return answer
 
     def call_off(self) -> None:
         """Put the flag into the room, if there may be workers that look at it."""
@@ -106,8 +132,9 @@ class Cluster:
     by_value = True
     folder = None
 
-    def __init__(self, client: Any) -> None:
-        self._client: Final = client
+    def __init__(self, executor: Any) -> None:
+        self._executor: Final = executor
+        self._client: Final = executor._client
         self._lock = threading.Lock()
 
     def check(self) -> None:
@@ -128,6 +155,28 @@ class Cluster:
                 packed.replica = self._client.scatter(content, hash=False)
             return packed.replica
 
+    def submit(self, order: Order, contents: list[Any]) -> Future[Any]:
+        """Have the cluster carry it out, as its executor would.
+
+        The future of that executor never ends if the result is lost with its worker while it is fetched:
+        ``_cascade_future`` in https://github.com/dask/distributed/blob/main/distributed/cfexecutor.py
+        """
+        if self._executor._shutdown:
+            raise RuntimeError("the executor was shut down")
+        future: Future[Any] = Future()
+        theirs = self._client.submit(work, order, *contents, **{"pure": False, **self._executor._kwargs})
+        theirs.add_done_callback(future.set_result)
+        return future
+
+    def answer(self, future: Future[Any]) -> Answer:
+        """What the cluster gave. It is let go of then, or dask would run the stage again if its worker dies later."""
+        theirs = future.result()
+        try:
+            answer: Answer = theirs.result()
+        finally:
+            theirs.release()
+        return answer
+
     def call_off(self) -> None:
         """Nothing: a worker of a cluster knows the time that it has, and no more."""
 
@@ -141,10 +190,9 @@ def carrier_for(executor: Executor, folder: PrivateFolder, transaction: str) -> 
     The client is no public attribute of dask's executor:
     https://github.com/dask/distributed/blob/main/distributed/cfexecutor.py
     """
-    client = getattr(executor, "_client", None)
-    if type(executor).__module__.split(".")[0] == "distributed" and client is not None:
-        return Cluster(client)
-    return Machine(folder, transaction)
+    if type(executor).__module__.split(".")[0] == "distributed":
+        return Cluster(executor)
+    return Machine(executor, folder, transaction)
 
 
 class Elsewhere:
@@ -159,7 +207,6 @@ class Elsewhere:
     def __init__(
         self, executor: Executor, pipeline: Pipeline, inputs: Any, *, folder: PrivateFolder, transaction: str
     ) -> None:
-        self._executor: Final = executor
         self._carrier: Final = carrier_for(executor, folder, transaction)
         self._dumps: Final = pickler(by_value=self._carrier.by_value)
         self._functions, self._inputs = self._packed(pipeline, inputs)
@@ -175,10 +222,7 @@ class Elsewhere:
         values = self._values(job)
         order = self._order(job)
         contents = [self._carrier.send(value) for value in values]
-        begun = workers(self._executor)
-        future = self._executor.submit(work, order, *contents)
-        if workers(self._executor) > begun:
-            look_again(self._executor)
+        future = self._carrier.submit(order, contents)
         # A file goes with the last reference to its value, and a worker may still have to read it.
         self._under_way[future] = values
         future.add_done_callback(self._forget)
@@ -186,13 +230,10 @@ class Elsewhere:
 
     def receive(self, future: Future[Any]) -> Landing:
         """What came of a call, with its result still packed."""
-        if future.cancelled():
-            return Landing(None, RuntimeError("the executor cancelled it"), False)
-        error = future.exception()
-        if error is not None:
-            see_off(self._executor, error)
-            return Landing(None, error, False)
-        answer: Answer = future.result()
+        try:
+            answer = self._carrier.answer(future)
+        except BaseException as error:
+            return Landing(None, error.with_traceback(None), False)
         if answer.kind == "done":
             return Landing(Packed(answer.content), None, True)
         return Landing(None, answer.failure(), answer.kind == "raised")
