@@ -77,3 +77,12 @@ def test_what_a_crash_left_is_shown_and_brought_to_an_end(tmp_path: Path) -> Non
     (result,) = document(weighbridge(tmp_path, "recover", "order.py", "--json"))["recovered"]
     assert result["outcome"] == "rolled back"
     assert (tmp_path / "ledger").read_text().splitlines() == ["reserve", "pay", "pay back 5", "release 7"]
+
+
+def test_a_misspelt_setting_is_all_that_is_said(tmp_path: Path) -> None:
+    """A load that fails is undone to the end: the one line is about the setting, and about nothing that is left."""
+    (tmp_path / "host.toml").write_text("[plugins.pipeline]\nmax_transaction = 3\n")
+    ran = weighbridge(tmp_path, "--config", "host.toml", "status")
+    assert ran.returncode == 3
+    (line,) = ran.stderr.splitlines()
+    assert line.endswith('did you mean "max_transactions"?')

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from graphlib import CycleError, TopologicalSorter
-from typing import Any, Final
+from typing import Any, Final, overload
 
 from weighbridge_hookspecs import InvalidPipeline
 
@@ -66,17 +66,26 @@ class Builder:
         self._stages: list[Stage] = []
         self._build = builder
 
-    def stage(self, **options: Any) -> Callable[[Run], Run]:
+    @overload
+    def stage(self, run: Run, /) -> Run: ...
+
+    @overload
+    def stage(self, **options: Any) -> Callable[[Run], Run]: ...
+
+    def stage(self, *bare: Any, **options: Any) -> Any:
         """Make a function a stage. It stays as it is; the name is its own, unless `options`, those of `Stage`, say so.
 
+        :param bare: the function, where the decorator has no parentheses. Nothing else is taken by position.
         :raises ConfigurationError: if an option makes no sense.
         """
+        if bare and (len(bare) > 1 or options or not callable(bare[0])):
+            raise senseless("what @stage was given", bare[0], 'Give options by name, such as needs="fetch"')
 
         def add(run: Run) -> Run:
             self.add(Stage(run=run, **{"name": getattr(run, "__name__", None), **options}))
             return run
 
-        return add
+        return add(bare[0]) if bare else add
 
     def add(self, *stages: Stage) -> None:
         """Take stages that were made already, such as those of another plugin."""

@@ -355,7 +355,7 @@ def _status(session: _Session, as_json: bool) -> int:
     return FINE
 
 
-@_pipeline.command("recover", short_help="Bring them to an end.")
+@_pipeline.command("recover", short_help="Bring to an end what a crash left open.")
 @click.argument("names", metavar="MODULE:NAME...", nargs=-1, required=True)
 @click.option("--resume", is_flag=True, help="Let those go on that went forwards; by default all are undone.")
 @click.option("--deadline", type=float, metavar="SECONDS", help="How long each may take.")

@@ -48,10 +48,6 @@ class _Open:
     stored: list[str] = attrs.field(factory=list)
     """Keys of its values in the store."""
 
-    @property
-    def nbytes(self) -> int:
-        return sum(map(len, self.written))
-
 
 class Lender(Protocol):
     """As much of a ``PluginContext`` as durable transactions need."""
@@ -165,7 +161,7 @@ class TransactionLog:
         """
         content = pickle.dumps(inputs, _PROTOCOL)
         with self._lock:
-            if sum(one.nbytes for one in self._open.values()) > self._most_bytes // 2:
+            if sum(len(entry) for one in self._open.values() for entry in one.written) > self._most_bytes // 2:
                 raise Saturated(
                     f"{len(self._open)} open transactions fill the journal; recover those that an earlier process left",
                     retry_after_seconds=_RETRY_SECONDS,

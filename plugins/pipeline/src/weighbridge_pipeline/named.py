@@ -87,7 +87,7 @@ def _cannot_be_imported(what: object, error: BaseException) -> click.UsageError:
 
 
 def _meant(where: str, name: str, namespace: Mapping[str, Any]) -> Any:
-    offered = {one: value for one, value in namespace.items() if isinstance(value, Pipeline)}
+    offered: dict[str, Any] = {one: value for one, value in namespace.items() if isinstance(value, Pipeline)}
     offered = offered or {one: value for one, value in namespace.items() if isinstance(value, Builder)}
     if name:
         if name in namespace:

@@ -143,9 +143,13 @@ class PipelineScaling:
     def stage(self, plugin: str, name: str) -> Stage:
         """A stage that a plugin contributed, to build with.
 
-        :raises KeyError: if it did not.
+        :raises KeyError: if it did not; the text says what it contributed.
         """
-        return self._contributions[plugin].stages[name]
+        contribution = self._contributions.get(plugin)
+        stages = {} if contribution is None else contribution.stages
+        if name not in stages:
+            raise KeyError(f"{plugin!r} has not contributed {name!r}, but {', '.join(stages) or 'nothing'}")
+        return stages[name]
 
     # -- running -------------------------------------------------------------------------------------------------------
 
@@ -184,6 +188,8 @@ class PipelineScaling:
         seconds = self.settings.deadline_seconds if deadline_seconds is None else deadline_seconds
         if not (is_number(seconds) and seconds > 0):
             raise senseless("deadline_seconds", seconds, "Give a number of seconds above 0")
+        if not isinstance(pipeline, Pipeline):
+            raise senseless("the pipeline", pipeline, "Give what build gives; a builder has build()")
         arrived = time.monotonic()
         place = self._enter(priority, seconds)
         waited = time.monotonic() - arrived

@@ -33,7 +33,11 @@ class Job:
         """Set once the transaction has failed, was called off, or has no time left."""
 
     def __getitem__(self, name: str) -> Any:
-        return self.results[name]
+        try:
+            return self.results[name]
+        except KeyError:
+            problem = f"stage {self.stage!r} does not need {name!r}, but {', '.join(self.results) or 'no other'}"
+        raise KeyError(problem)
 
     @property
     def key(self) -> str:
