@@ -188,7 +188,7 @@ class PipelineScaling:
         seconds = self.settings.deadline_seconds if deadline_seconds is None else deadline_seconds
         if not (is_number(seconds) and seconds > 0):
             raise senseless("deadline_seconds", seconds, "Give a number of seconds above 0")
-        if not isinstance(pipeline, Pipeline):
+        if not hasattr(pipeline, "needed_by"):  # one that was built before a reload is of another class, and will do
             raise senseless("the pipeline", pipeline, "Give what build gives; a builder has build()")
         arrived = time.monotonic()
         place = self._enter(priority, seconds)
