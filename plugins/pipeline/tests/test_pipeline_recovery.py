@@ -39,6 +39,7 @@ from weighbridge_pipeline import (
     build,
 )
 from weighbridge_pipeline.capture import Spilled
+from weighbridge_pipeline.history import fingerprint_of
 from weighbridge_pipeline.records import Entry, entries_of, record_of
 
 OnOpen = st.sampled_from(["rollback", "resume"])
@@ -416,6 +417,61 @@ def test_a_stage_that_fails_when_it_is_given_its_key_again_has_failed() -> None:
     assert result.stages["1"].fate == "failed"
     assert result.stages["1"].error == "ValueError: 1"
     assert result.with_fate("undone") == ("0",)
+
+
+def left_under_way(pipeline: Pipeline) -> World:
+    """What a process leaves that was killed while all of these stages ran."""
+    world = World()
+    begun = Entry(
+        kind="begun",
+        transaction="t",
+        pipeline=pipeline.name,
+        fingerprint=fingerprint_of(pipeline),
+        values={"inputs": pickle.dumps("in")},
+    )
+    started = [Entry(kind="stage started", transaction="t", stage=stage.name) for stage in pipeline.stages]
+    world.append(record_of(entry.to_bytes() for entry in (begun, *started)))
+    return world
+
+
+def test_a_recovery_that_stops_half_way_begins_nothing_again_that_it_has_ended() -> None:
+    """The disk was full when the second stage had ended; the next attempt in the process runs that one alone."""
+    shape = Shape(((), ()), (True, True), frozenset(), frozenset())
+    world = left_under_way(pipeline_of(shape, World()))
+    pipeline = pipeline_of(shape, world)
+    with process(world) as scaling:
+        world.fails = lambda record: any((one.kind, one.stage) == ("stage done", "1") for one, _ in entries_of(record))
+        assert isinstance(scaling.recover([pipeline]).refused[0], LeaseError)
+        assert states(scaling) == {"t": {"0": "done", "1": "running"}}
+        world.fails = lambda record: False
+        assert scaling.recover([pipeline]).results[0].outcome == "rolled back"
+    assert world.calls("do") == ["0", "1", "1"]
+    assert sorted(world.acts("undo")) == ["0", "1"]
+
+
+def test_what_cannot_be_kept_of_a_stage_leaves_the_transaction_open() -> None:
+    """The stage has done its work: it must not pass for one that failed and left nothing."""
+    world = World()
+    given: list[Any] = [threading.Lock(), "well"]
+
+    def run(job: Job) -> Any:
+        world.act("do", job.key)
+        return given.pop(0)
+
+    pipeline = build("p", [Stage(name="a", run=run, undo=lambda job: world.act("undo", job.key, job.captured))])
+    world.records = left_under_way(pipeline).records
+    with process(world) as scaling:
+        assert "what stage 'a' gave cannot be kept: TypeError" in str(scaling.recover([pipeline]).refused[0])
+        assert scaling.recover([pipeline]).results[0].with_fate("undone") == ("a",)
+    assert world.ledger[-1] == ("undo", "a", "well")
+
+
+def test_what_comes_behind_the_end_of_a_transaction_opens_it_no_more() -> None:
+    """A copy that was made to let the beginning of the journal go may come to lie there."""
+    world = fullest(run_recorded(CHAIN))
+    world.append(world.records[0][1])
+    with process(world) as scaling:
+        assert states(scaling) == {}
 
 
 @pytest.mark.parametrize("on_open", ["both", None])

@@ -137,7 +137,9 @@ def settle(case: Case, recorder: Recorder, runner_for: Callable[[int], Runner], 
 
     :param runner_for: where a stage is run, by its place.
     :param seconds: what each may take that has no deadline of its own.
-    :raises StateRefused: if one that failed was needed by another one that had begun: that can be run again no more.
+    :raises StateRefused: if one that failed was needed by another one that had begun: that can be run again no more;
+        or if what one gave cannot be pickled.
+    :raises LeaseError: if the journal or the store does not take it.
     """
     for place in case.plan.again:
         stage = case.pipeline.stages[place]
@@ -149,29 +151,47 @@ def settle(case: Case, recorder: Recorder, runner_for: Callable[[int], Runner], 
                 step="recover",
                 advice="Recover once more when they can be run; nothing of the transaction was undone by this attempt",
             )
-        try:
-            case.results[place] = _again(case, place, stage, recorder, runner_for(place), seconds)
-        except Exception as error:
+        future = runner_for(place).submit(stage.run, _job(case, place, stage, seconds))
+        error = future.exception()
+        if error is None:
+            case.results[place] = future.result()
+            _write_done(case, stage, recorder, case.results[place])
+        else:
             case.failed[place] = in_words(error)
             if not _is_needed(case, place):
                 _tell(case, stage, recorder, kind="stage failed", error=case.failed[place])
+        del error
 
 
 def _is_needed(case: Case, place: int) -> bool:
     return any(other in case.plan.again for other in case.pipeline.needed_by[place])
 
 
-def _again(case: Case, place: int, stage: Stage, recorder: Recorder, runner: Runner, seconds: float) -> Any:
+def _job(case: Case, place: int, stage: Stage, seconds: float) -> Job:
     token = CancelToken(time.monotonic() + (stage.deadline_seconds or seconds))
-    stages, transaction = case.pipeline.stages, case.history.transaction
+    stages = case.pipeline.stages
     needed = {stages[need].name: case.results[need] for need in case.pipeline.needs[place]}
-    job = Job(transaction, stage.name, case.inputs, needed, token)
-    result = runner.submit(stage.run, job).result()
-    if stage.undo is not None:
-        picked = result if stage.capture is None else stage.capture(result)
-        _tell(case, stage, recorder, kind="captured", captured=case.shelf.keep(stage.name, picked))
-    _tell(case, stage, recorder, kind="stage done", result=result)
-    return result
+    return Job(case.history.transaction, stage.name, case.inputs, needed, token)
+
+
+def _write_done(case: Case, stage: Stage, recorder: Recorder, result: Any) -> None:
+    """That it cannot be written does not mean that the stage has failed: what it did is there."""
+    try:
+        if stage.undo is not None:
+            picked = result if stage.capture is None else stage.capture(result)
+            _tell(case, stage, recorder, kind="captured", captured=case.shelf.keep(stage.name, picked))
+        _tell(case, stage, recorder, kind="stage done", result=result)
+    except WeighbridgeError:
+        raise
+    except Exception as error:
+        words = in_words(error)
+    else:
+        return
+    raise StateRefused(
+        f"transaction {case.history.transaction}: what stage {stage.name!r} gave cannot be kept: {words}",
+        step="recover",
+        advice="Recover once more when it can be pickled; the stage is given its key again then",
+    )
 
 
 def _tell(case: Case, stage: Stage, recorder: Recorder, **facts: Any) -> None:
