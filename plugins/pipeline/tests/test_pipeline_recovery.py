@@ -754,6 +754,53 @@ def test_the_journal_does_not_grow_though_a_transaction_is_open() -> None:
     assert world.ledger[-1] == ("undo", "first", "kept")
 
 
+def test_from_any_step_of_many_at_once_each_comes_to_a_legal_end() -> None:
+    """While the beginning of the journal goes, again and again, and transactions run side by side."""
+    world = World(records_steps=True)
+    names = [f"{thread}{turn}" for thread in "ABCD" for turn in range(9)]
+    with process(world, journal_bytes=64 * KIB) as scaling:
+        threads = [
+            threading.Thread(target=_run_all, args=(scaling, world, [name for name in names if name[0] == thread]))
+            for thread in "ABCD"
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    marks = {one.mark for one in world.snapshots}
+    assert len(marks) > 3
+    for crash in world.snapshots[:: max(1, len(world.snapshots) // 60)]:
+        with process(crash) as scaling:
+            assert scaling.recover([three(name, crash) for name in names]).refused == ()
+        for name in names:
+            done, undone = [{one for one in crash.acts(verb) if one[:2] == name} for verb in ("do", "undo")]
+            assert undone == done if len(done) < 3 else undone in (set(), done)
+        assert len(set(crash.acts("do"))) == len(crash.acts("do"))
+        assert len(set(crash.acts("undo"))) == len(crash.acts("undo"))
+
+
+def three(name: str, world: World) -> Pipeline:
+    """A chain of three stages of its own."""
+
+    def run(job: Job) -> Any:
+        world.act("do", job.key)
+        return job.inputs
+
+    def undo(job: UndoJob) -> None:
+        world.act("undo", job.key)
+
+    chained = [Stage(name=name + one, run=run, undo=undo, needs=[name + two] if two else []) for one, two in _CHAINED]
+    return build(name, chained)
+
+
+_CHAINED = (("a", ""), ("b", "a"), ("c", "b"))
+
+
+def _run_all(scaling: PipelineScaling, world: World, names: list[str]) -> None:
+    for name in names:
+        scaling.run(three(name, world), "i" * 300, durable=True)
+
+
 def test_what_is_over_is_acknowledged_at_the_end() -> None:
     """The next process has nothing to read."""
     world = run_recorded(CHAIN)
