@@ -163,7 +163,7 @@ class TransactionLog:
         with self._lock:
             if sum(len(entry) for one in self._open.values() for entry in one.written) > self._most_bytes // 2:
                 raise Saturated(
-                    f"{len(self._open)} open transactions fill the journal; raise journal_bytes, or recover what a crash left",
+                    f"{len(self._open)} open transactions fill the journal: raise journal_bytes, or recover old ones",
                     retry_after_seconds=_RETRY_SECONDS,
                 )
             self._open[transaction] = _Open()
