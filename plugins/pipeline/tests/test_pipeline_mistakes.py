@@ -80,3 +80,18 @@ def test_a_stage_that_nobody_contributed_is_named() -> None:
     with pytest.raises(KeyError, match="'scanner' has not contributed 'scan', but nothing"):
         scaling.stage("scanner", "scan")
     scaling.close()
+
+
+def test_a_stage_that_is_late_is_named_once(pipelines: PipelineScaling) -> None:
+    """Its own deadline is said in one sentence, and what a stage raised in two parts."""
+
+    def late(job: Job) -> None:
+        job.cancel.wait()
+
+    slow = Stage(name="slow", run=late, deadline_seconds=0.05)
+    with pytest.raises(TransactionFailed) as caught:
+        pipelines.run(build("p", [slow]))
+    assert str(caught.value.exceptions[0]) == "stage 'slow' did not end within 0.05 s"
+    with pytest.raises(TransactionFailed) as caught:
+        pipelines.run(build("p", [Stage(name="wrong", run=lambda job: 1 // 0)]))
+    assert str(caught.value.exceptions[0]).startswith("stage 'wrong' failed: ZeroDivisionError: ")

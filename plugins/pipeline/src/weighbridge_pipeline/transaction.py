@@ -713,13 +713,13 @@ class Transaction:
         explained: Exception
         if is_undo:
             explained = UndoFailed(
-                f"the undo of stage {stage.name!r} failed: {in_words(error)}",
+                _failure(f"the undo of stage {stage.name!r}", error),
                 stage=stage.name,
                 attempts=self._attempts[index],
                 advice="What the stage did is still there: see to it by hand",
             )
         else:
-            explained = StageFailed(f"stage {stage.name!r} failed: {in_words(error)}", stage=stage.name)
+            explained = StageFailed(_failure(f"stage {stage.name!r}", error), stage=stage.name)
         explained.__cause__ = error
         return explained
 
@@ -778,6 +778,13 @@ def in_words(error: BaseException) -> str:
     except Exception:
         text = "it cannot be put into words"
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _failure(who: str, error: BaseException) -> str:
+    """What went wrong with whom; a deadline that nobody raised, but that was noted here, says both by itself."""
+    if isinstance(error, DeadlineExceeded) and error.__traceback__ is None:
+        return str(error)
+    return f"{who} failed: {in_words(error)}"
 
 
 def bare(error: BaseException) -> BaseException:
