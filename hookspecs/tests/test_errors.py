@@ -17,6 +17,7 @@ from weighbridge_hookspecs.errors import (
     AdmissionError,
     AdmissionRefused,
     AlreadyLoaded,
+    Cancelled,
     CeilingExceeded,
     CleanupFailed,
     ConfigurationError,
@@ -29,6 +30,7 @@ from weighbridge_hookspecs.errors import (
     DuplicateName,
     IllegalTransition,
     InvalidModule,
+    InvalidPipeline,
     LeaseError,
     LifecycleError,
     LoadFailed,
@@ -42,10 +44,13 @@ from weighbridge_hookspecs.errors import (
     PluginIncompatible,
     Saturated,
     ServiceUnavailable,
+    StageFailed,
+    StageWithdrawn,
     StateRefused,
     StorageDamaged,
     StorageFailed,
     Trapped,
+    UndoFailed,
     UnknownFunction,
     UnknownModule,
     UnknownPlugin,
@@ -79,6 +84,9 @@ FIXED: Final = (
     (Saturated, {"retry_after_seconds": 0.25}),
     (Trapped, {"code": "MEMORY_OUT_OF_BOUNDS"}),
     (DeadlineExceeded, {"deadline_seconds": 0.5}),
+    (InvalidPipeline, {"problems": ("stage 'lamp': needs 'wick'",), "path": ("lamp", "wick")}),
+    (StageFailed, {"stage": "wick"}),
+    (UndoFailed, {"stage": "wick", "attempts": 3}),
 )
 
 
@@ -207,6 +215,9 @@ def test_an_error_with_a_fixed_step_says_it_itself() -> None:
         "Saturated": "lease",
         "Trapped": "call",
         "DeadlineExceeded": "call",
+        "InvalidPipeline": "build",
+        "StageFailed": "run",
+        "UndoFailed": "undo",
     }
 
 
@@ -289,6 +300,14 @@ REMOVE: Final = "Remove one of these dependencies from a manifest"
         (OutOfFuel("used up 5 units", plugin="lamp"), "lamp: used up 5 units"),
         (DeadlineExceeded("did not end", plugin="lamp", deadline_seconds=2.0), "lamp: did not end"),
         (StateRefused("is of other code", plugin="lamp"), "lamp: is of other code"),
+        (
+            InvalidPipeline("too deep", path=("wick", "lamp"), problems=("two",), advice="Cut it"),
+            "too deep. Cut it",
+        ),
+        (StageFailed("stage 'wick' failed: OSError: no", stage="wick"), "stage 'wick' failed: OSError: no"),
+        (StageWithdrawn("its stages are gone", plugin="lamp"), "lamp: its stages are gone"),
+        (UndoFailed("stage 'wick' was not undone", stage="wick", attempts=3), "stage 'wick' was not undone"),
+        (Cancelled("was called off", plugin="lamp"), "lamp: was called off"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, WeighbridgeError) else "",
 )

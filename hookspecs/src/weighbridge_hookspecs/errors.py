@@ -39,7 +39,12 @@
         |-- Trapped                  the code did what it may not do
         |-- OutOfFuel                it used up what it was given to run with
         |-- DeadlineExceeded         it did not end in time
-        `-- StateRefused             kept state is of other code, or of another format
+        |-- StateRefused             kept state is of other code, or of another format
+        |-- InvalidPipeline          a graph of stages that cannot be run
+        |-- StageFailed              a stage did not do its work
+        |-- StageWithdrawn           the plugin that contributed the stage has gone
+        |-- UndoFailed               what a stage did could not be undone
+        `-- Cancelled                somebody called the work off
 
 An error holds names and numbers, never a plugin, a frame or another exception: those would keep the plugin alive.
 For the same reason what a plugin raised is kept as text, and every error can be pickled.
@@ -370,3 +375,66 @@ class DeadlineExceeded(WorkError):
 
 class StateRefused(WorkError):
     """State that was kept is of other code, or of another format; it is left as it is."""
+
+
+class InvalidPipeline(WorkError):
+    """A graph of stages that cannot be run: two of one name, an unknown need, a ring, or too deep.
+
+    :param problems: every problem found, each naming its stage.
+    :param path: stages along the ring, the first repeated at the end, or along the longest path.
+    """
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        plugin: str | None = None,
+        problems: tuple[str, ...] = (),
+        path: tuple[str, ...] = (),
+        advice: str | None = None,
+    ) -> None:
+        super().__init__(message, plugin=plugin, step="build", advice=advice)
+        self.problems = problems
+        self.path = path
+
+
+class StageFailed(WorkError):
+    """A stage did not do its work; where it raised, that is the error's cause.
+
+    :param stage: its name.
+    """
+
+    def __init__(
+        self, message: str = "", *, plugin: str | None = None, stage: str | None = None, advice: str | None = None
+    ) -> None:
+        super().__init__(message, plugin=plugin, step="run", advice=advice)
+        self.stage = stage
+
+
+class StageWithdrawn(WorkError):
+    """The plugin that contributed the stage is leaving, or has gone."""
+
+
+class UndoFailed(WorkError):
+    """What a stage did could not be undone; where its undo raised, that is the error's cause.
+
+    :param stage: its name.
+    :param attempts: how often it was tried.
+    """
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        plugin: str | None = None,
+        stage: str | None = None,
+        attempts: int | None = None,
+        advice: str | None = None,
+    ) -> None:
+        super().__init__(message, plugin=plugin, step="undo", advice=advice)
+        self.stage = stage
+        self.attempts = attempts
+
+
+class Cancelled(WorkError):
+    """Somebody called the work off; what it had done was undone."""
