@@ -251,7 +251,7 @@ class Registry:
         :raises ExceptionGroup: of what kept states from being suspended.
         """
         count = 0
-        failures: list[Exception] = []
+        failures: dict[str, Exception] = {}
         for module_id in dict.fromkeys(ids):
             with self._turns.turn(module_id):
                 entry = self._entries.get(module_id)
@@ -264,15 +264,20 @@ class Registry:
                 else:
                     self._end(entry, failures)
         if failures:
-            raise ExceptionGroup("what modules know could not be kept", failures)
+            told = "; ".join(f"{module_id!r}: {error}" for module_id, error in failures.items())
+            raise ExceptionGroup(f"what modules know could not be kept: {told}", list(failures.values()))
         return count
 
-    def _end(self, entry: Entry, failures: list[Exception]) -> None:
+    def _end(self, entry: Entry, failures: dict[str, Exception]) -> None:
         try:
             entry.supply.settle(self._settings.wait_seconds)
         except Exception as error:
             error.__traceback__ = None
-            failures.append(error)
+            failures[entry.module.module_id] = error
+            # a receipt has it as well, which nobody sees when a host is closed
+            self._context.log.error(
+                "what the module %r knows is lost since it was last suspended: %s", entry.module.module_id, error
+            )
         self._remove(entry)
         entry.module.close()
 
