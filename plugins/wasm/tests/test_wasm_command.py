@@ -637,3 +637,37 @@ def test_ctrl_c_ends_a_call_that_never_ends(
     finally:
         signal.signal(signal.SIGINT, previous)
     assert scaling.statistics().modules == {}
+
+
+def test_ctrl_c_says_how_to_end_a_call_that_waits_for_input(
+    scaling: WasmScaling, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What waits in the kernel cannot be ended by us: who typed Ctrl-C learns what to type."""
+    path = written(tmp_path / "sums.wat", SUMS)
+    began, told = threading.Event(), threading.Event()
+
+    def call(*_: Any) -> None:
+        began.set()
+        told.wait()
+
+    def interrupt() -> None:
+        began.wait()
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+    class Listening(Screen):
+        def complain(self, text: object) -> None:
+            super().complain(text)
+            told.set()
+
+    screen = Listening()
+    monkeypatch.setattr(scaling, "call", call, raising=False)
+    monkeypatch.setattr(command, "_PATIENCE_SECONDS", 0.0)
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+    threading.Thread(target=interrupt).start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            command.run(scaling, ["run", str(path), "nothing"], screen)
+    finally:
+        signal.signal(signal.SIGINT, previous)
+    assert len(screen.complaints) == 1
+    assert "Ctrl-C twice more" in screen.complaints[0]

@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -40,6 +40,8 @@ _NAME: Final = "command-line"
 _START: Final = "_start"
 _NOTHING: Final = "none"
 _AGAIN_SECONDS: Final = 0.1
+_PATIENCE_SECONDS: Final = 1.0
+"""After which it is told how to end a call that cannot be ended from here."""
 
 
 @attrs.frozen
@@ -230,7 +232,7 @@ def _run_registered(
         return FINE
     name = function or _START
     values = _read_values(title, name, exports, arguments)
-    outcome = _call(session.scaling, module_id, name, values, times or 1)
+    outcome = _call(session, module_id, name, values, times or 1)
     isolation = _isolation(session.scaling, module_id)
     if as_json:
         session.terminal.print_json({"module": title, "function": name, **_outcome_document(outcome), **isolation})
@@ -292,7 +294,7 @@ def _number(kind: str, text: str) -> object:
         return text
 
 
-def _call(scaling: WasmScaling, module_id: str, function: str, values: Sequence[Value], times: int) -> _Outcome:
+def _call(session: _Session, module_id: str, function: str, values: Sequence[Value], times: int) -> _Outcome:
     if sys.stdout is not None:
         sys.stdout.flush()  # what was printed before is to stand before what the module prints
     taken: list[float] = []
@@ -305,13 +307,13 @@ def _call(scaling: WasmScaling, module_id: str, function: str, values: Sequence[
                 break
             begin = time.perf_counter()
             try:
-                found = scaling.call(module_id, function, *values)
+                found = session.scaling.call(module_id, function, *values)
             finally:
                 taken.append(time.perf_counter() - begin)
         return found
 
     try:
-        found = _interruptibly(call, stop, scaling)
+        found = _interruptibly(call, stop, session)
     except Exited as end:
         return _Outcome(seconds=tuple(taken), exit_code=end.code)
     except (Trapped, OutOfFuel, DeadlineExceeded) as error:
@@ -320,18 +322,46 @@ def _call(scaling: WasmScaling, module_id: str, function: str, values: Sequence[
     return _Outcome(results=results, seconds=tuple(taken))
 
 
-def _interruptibly(call: Callable[[], Any], stop: threading.Event, scaling: WasmScaling) -> Any:
-    """What `call` gives, in another thread: this one would not notice Ctrl-C while a module's code runs."""
-    with ThreadPoolExecutor(1, thread_name_prefix="weighbridge-wasm-run") as pool:
-        running = pool.submit(call)
+def _interruptibly(call: Callable[[], Any], stop: threading.Event, session: _Session) -> Any:
+    """What `call` gives, in another thread: this one would not notice Ctrl-C while a module's code runs.
+
+    Ctrl-C may come at any moment, also before the thread has begun; then it finds `stop` set and does nothing.
+    """
+    begun: threading.Event = threading.Event()
+    running: Future[Any] = Future()
+
+    def work() -> None:
+        begun.set()
         try:
-            return running.result()
-        except KeyboardInterrupt:
-            stop.set()
-            while not running.done():  # it may not have begun yet
-                scaling.interrupt()
-                wait([running], timeout=_AGAIN_SECONDS)
-            raise
+            running.set_result(call())
+        except BaseException as error:
+            running.set_exception(error)
+
+    thread = threading.Thread(target=work, name="weighbridge-wasm-run")
+    try:
+        thread.start()
+        return running.result()
+    except KeyboardInterrupt:
+        stop.set()
+        if begun.is_set():
+            _end(running, session)
+        raise
+    finally:
+        if begun.is_set():
+            thread.join()
+
+
+def _end(running: Future[Any], session: _Session) -> None:
+    """End the call that runs, and say what to do if that takes long."""
+    patient_until: float | None = time.monotonic() + _PATIENCE_SECONDS
+    while not running.done():
+        session.scaling.interrupt()
+        wait([running], timeout=_AGAIN_SECONDS)
+        if patient_until is not None and time.monotonic() >= patient_until and not running.done():
+            patient_until = None
+            session.terminal.complain(
+                "the call waits for input, or has hours left: Ctrl-C twice more ends this process at once"
+            )
 
 
 def _isolation(scaling: WasmScaling, module_id: str) -> dict[str, Any]:
