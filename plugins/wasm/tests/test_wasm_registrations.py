@@ -305,6 +305,56 @@ def test_an_instance_is_not_measured_while_it_is_used_or_closed(wasm: Any) -> No
     assert [watcher.ended() for watcher in watchers] == [0, 0]
 
 
+def test_a_host_function_that_calls_modules_waits_for_no_place(wasm: Any) -> None:
+    """Those who had all places would wait for each other; a session and a call within it have one."""
+    wasm.reconfigure(ScalingLimits(max_concurrent_operations=1))
+    wasm.register(ONE, name="inner")
+    found: list[int] = []
+
+    def ask() -> None:
+        with wasm.session("inner") as session:
+            found.append(session.call("which"))
+        found.append(wasm.call("inner", "which"))
+
+    wasm.register(ASKS, name="outer", functions={"host.ask": ask})
+    with wasm.session("inner") as session:
+        assert wasm.call("outer", "which") == 3
+        found.append(session.call("which"))
+    assert found == [1, 1, 1]
+    assert wasm.metrics().running == 0
+    assert wasm._here.keys == []
+
+
+def test_a_session_that_changes_threads_leaves_its_place(wasm: Any) -> None:
+    """The thread that entered it has none afterwards."""
+    wasm.register(ONE, name="one")
+    session = wasm.session("one")
+    entered = session.__enter__()
+    assert Aside(lambda: session.__exit__(None, None, None)).ended() is None
+    assert wasm._here.keys == []
+    assert wasm.metrics().running == 0
+    with pytest.raises(RuntimeError, match="entered before"), session:
+        pass
+    with pytest.raises(RuntimeError, match="no session"):
+        entered.call("which")
+
+
+def test_who_would_wait_for_itself_is_told_so(wasm: Any) -> None:
+    """A host function has a caller, and a session its own calls."""
+    failures: list[str] = []
+
+    def ask() -> None:
+        with pytest.raises(RuntimeError, match="this thread has already") as refused:
+            wasm.call("kept", "which")
+        failures.append(str(refused.value))
+
+    wasm.register(ASKS, {"keep_state": True}, name="kept", functions={"host.ask": ask})
+    assert wasm.call("kept", "which") == 3
+    with wasm.session("kept"), pytest.raises(RuntimeError, match="this thread has already"):
+        wasm.call("kept", "which")
+    assert len(failures) == 1
+
+
 # --- after the end ----------------------------------------------------------------------------------------------------
 
 

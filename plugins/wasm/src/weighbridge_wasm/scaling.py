@@ -35,7 +35,7 @@ from .reset import open_resetter
 from .session import Session
 from .statistics import ModuleStatistics, WasmStatistics
 from .supply import StateSupply
-from .use import places
+from .use import Here, places
 from .values import Value
 
 
@@ -51,6 +51,7 @@ class WasmScaling:
         self._wait_seconds = settings.wait_seconds
         self._ticking: Final = threading.RLock()  # the collector may run a finalizer that sets bounds
         self._is_closed = False
+        self._here: Final = Here()
         self.engine: Final = Engine()
         self._resetter: Final = open_resetter()
         self._cache: Final = CompiledCache(settings.cache_folder, max_bytes=settings.cache_bytes, log=context.log)
@@ -149,7 +150,8 @@ class WasmScaling:
     ) -> Any:
         """Call an exported function, in this thread, in an instance that holds nothing of any other call.
 
-        A module that keeps state has one instance, which holds what the call before has left.
+        A module that keeps state has one instance, which holds what the call before has left. Within a session, and
+        within a host function, a call takes no place of its own.
 
         :param arguments: int for i32 and i64, signed or unsigned; int or float for f32 and f64; 16 bytes for v128.
         :param deadline_seconds: what the call may take, above 0; by default what the module's configuration says. The
@@ -159,6 +161,7 @@ class WasmScaling:
         :raises UnknownModule, UnknownFunction: if there is no such thing; the advice names the nearest one.
         :raises TypeError, ValueError: if the arguments are not what it takes.
         :raises Saturated: if no place became free in time.
+        :raises RuntimeError: if it keeps state, and its one instance is what this thread uses already.
         :raises Trapped, OutOfFuel, DeadlineExceeded: if it did not come to its end.
         :raises Exited: if a WASI program ended itself.
         :raises BaseException: whatever a host function raised in this very call.
@@ -166,7 +169,8 @@ class WasmScaling:
         entry = self._registry.find(module_id)
         module, supply = entry.module, entry.supply
         config = module.config
-        with places(entry, self._gate, priority, self._wait_seconds):
+        here = self._here.keys
+        with places(entry, self._gate, here, priority, self._wait_seconds):
             # what `Use` does, with fewer calls on the way
             instance: Instance | None = None
             failure: type[BaseException] | None = None
@@ -174,6 +178,7 @@ class WasmScaling:
                 deadline_seconds = config.deadline_seconds
             if fuel is None:
                 fuel = config.fuel
+            here.append(module.key)
             try:
                 instance = supply.lend(deadline_seconds, fuel)
                 return instance.call(function, arguments, deadline_seconds=deadline_seconds, fuel=fuel)
@@ -181,6 +186,7 @@ class WasmScaling:
                 failure = type(error)
                 raise
             finally:
+                here.remove(module.key)
                 try:
                     module.end(failure)
                 finally:
@@ -194,7 +200,11 @@ class WasmScaling:
         :raises Saturated: on entering, if no place became free in time.
         """
         entry = self._registry.find(module_id)
-        return Session(entry, places(entry, self._gate, priority, self._wait_seconds))
+        return Session(
+            entry,
+            self._here,
+            lambda keys: places(entry, self._gate, keys, priority, self._wait_seconds),
+        )
 
     def interrupt(self) -> None:
         """End every call that runs now and has at most an hour left, as if its deadline had come.

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
 from typing import Any, Final
 
 from .instance import Instance
 from .registry import Entry
-from .use import Use
+from .use import Here, Use
 from .values import Value
 
 
@@ -15,30 +16,34 @@ class Session:
     """One instance, for as long as the ``with`` block lasts. To be used by one thread at a time.
 
     :param entry: the module.
-    :param place: what has to be entered first.
+    :param here: what a thread uses already.
+    :param place: gives what has to be entered first, if this is used already.
     """
 
-    def __init__(self, entry: Entry, place: AbstractContextManager[None]) -> None:
+    def __init__(self, entry: Entry, here: Here, place: Callable[[list[str]], AbstractContextManager[None]]) -> None:
         self._module: Final = entry.module
-        self._place: Final = place
+        self._here: Final = here
+        self._place_beside: Final = place
         self._use: Final = Use(entry)
+        self._leave: Callable[..., object] | None = None
         self._instance: Instance | None = None
 
     def __enter__(self) -> Session:
-        self._place.__enter__()
-        try:
-            self._instance = self._use.__enter__()
-        except BaseException:
-            self._place.__exit__(None, None, None)
-            raise
+        if self._leave is not None:
+            raise RuntimeError("this session was entered before: ask for another one")
+        key, keys = self._module.key, self._here.keys
+        with ExitStack() as stack:
+            stack.enter_context(self._place_beside(keys))
+            keys.append(key)
+            stack.callback(keys.remove, key)  # whichever thread leaves
+            self._instance = stack.enter_context(self._use)
+            self._leave = stack.pop_all().__exit__
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+    def __exit__(self, *error: Any) -> None:
         self._instance = None
-        try:
-            self._use.__exit__(kind)
-        finally:
-            self._place.__exit__(None, None, None)
+        if self._leave is not None:
+            self._leave(*error)
 
     @property
     def memory_bytes(self) -> int:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+import threading
+from contextlib import AbstractContextManager, nullcontext
 
 from weighbridge_hookspecs import ContextClosed, Gate
 from weighbridge_hookspecs.services import Priority
@@ -67,13 +68,31 @@ class _Both:
             self._door.__exit__(None, None, None)
 
 
-def places(entry: Entry, gate: Gate, priority: Priority, wait_seconds: float) -> AbstractContextManager[None]:
+class Here(threading.local):
+    """The keys of the modules that this thread uses now, the one in whose host function it is last."""
+
+    def __init__(self) -> None:
+        self.keys: list[str] = []
+
+
+def places(
+    entry: Entry, gate: Gate, here: list[str], priority: Priority, wait_seconds: float
+) -> AbstractContextManager[None]:
     """What a use has to enter: the door of its module, if that has one instance, and then the gate of all modules.
 
-    In this order, so that those who wait for one busy module take no place of the others.
+    In this order, so that those who wait for one busy module take no place of the others. A thread that has a place
+    needs no other: those who have all of them would wait for each other.
+
+    :param here: what this thread uses already.
+    :raises RuntimeError: if it waited for itself.
     """
-    place = gate.enter(priority=priority, timeout_seconds=wait_seconds)
+    place = nullcontext() if here else gate.enter(priority=priority, timeout_seconds=wait_seconds)
     door = entry.supply.door
     if door is None:
         return place
+    if entry.module.key in here:
+        raise RuntimeError(
+            f"the module {entry.module.module_id!r} keeps its state in one instance, which this thread has already:"
+            " use the session, or the caller of the host function"
+        )
     return _Both(entry.module, door.enter(priority=priority, timeout_seconds=wait_seconds), place)
