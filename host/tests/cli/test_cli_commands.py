@@ -129,6 +129,16 @@ def test_a_plugin_with_a_command_is_listed_without_being_imported(run: Run) -> N
     assert "weighbridge_dial" not in sys.modules
 
 
+def test_the_command_of_a_plugin_whose_manifest_is_broken_says_so(site: Path, run: Run) -> None:
+    """It is installed, so "no such command" would send the operator the wrong way; the help lists the others."""
+    write_distribution(site, "dial", DIAL, manifest=DIAL_MANIFEST + '[memory]\nload = "28 MiB"\npeak = "24 MiB"\n')
+    done = run("dial", "left")
+    assert (done.code, done.out) == (3, "")
+    assert "memory.peak" in done.err
+    assert "no such command" not in done.err.lower()
+    assert run("--help").code == 0
+
+
 @pytest.mark.usefixtures("dial")
 def test_the_command_of_a_plugin_gets_everything_that_is_not_the_hosts(run: Run, tmp_path: Path) -> None:
     """Options of the host stand first; behind them even --help is the plugin's, and the number is the exit code."""

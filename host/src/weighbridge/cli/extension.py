@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -27,14 +28,21 @@ class CommandsOfPlugins(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Its own commands, then those of plugins."""
         own = super().list_commands(ctx)
-        return [*own, *(one.name for one in _candidates() if one.name not in own)]
+        return [*own, *(one.name for one in _with_command(discover(GROUP).candidates) if one.name not in own)]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """One of its own, or else a plugin's."""
+        """One of its own, or else a plugin's.
+
+        :raises DiscoveryError: if there is a plugin of that name, and something is wrong with its manifest.
+        """
         own = super().get_command(ctx, cmd_name)
         if own is not None:
             return own
-        return next((_command(one) for one in _candidates() if one.name == cmd_name), None)
+        found = discover(GROUP)
+        for problem in found.problems:
+            if problem.plugin == cmd_name:  # it is installed, so "no such command" would mislead
+                raise problem
+        return next((_command(one) for one in _with_command(found.candidates) if one.name == cmd_name), None)
 
 
 class CommandTerminal:
@@ -47,9 +55,8 @@ class CommandTerminal:
     progress = staticmethod(output.progress)
 
 
-def _candidates() -> list[Candidate]:
-    found = discover(GROUP).candidates
-    return [one for one in found if one.manifest is not None and _HOOK in one.manifest.hooks]
+def _with_command(candidates: Iterable[Candidate]) -> list[Candidate]:
+    return [one for one in candidates if one.manifest is not None and _HOOK in one.manifest.hooks]
 
 
 def _command(candidate: Candidate) -> click.Command:
