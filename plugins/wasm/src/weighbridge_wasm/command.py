@@ -9,7 +9,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -327,37 +326,46 @@ def _interruptibly(call: Callable[[], Any], stop: threading.Event, session: _Ses
 
     Ctrl-C may come at any moment, also before the thread has begun; then it finds `stop` set and does nothing.
     """
-    begun: threading.Event = threading.Event()
-    running: Future[Any] = Future()
+    begun, ended = False, threading.Lock()  # no Event or Future: an exception that is raised in one may keep it locked
+    found: list[Any] = []
+    failed: list[BaseException] = []
 
     def work() -> None:
-        begun.set()
+        nonlocal begun
+        begun = True
         try:
-            running.set_result(call())
+            found.append(call())
         except BaseException as error:
-            running.set_exception(error)
+            failed.append(error)
+        finally:
+            ended.release()
 
     thread = threading.Thread(target=work, name="weighbridge-wasm-run")
+    ended.acquire()
     try:
         thread.start()
-        return running.result()
+        while not ended.acquire(timeout=_AGAIN_SECONDS):
+            pass  # a signal that comes just before a wait does not end it, and is seen after it
     except KeyboardInterrupt:
         stop.set()
-        if begun.is_set():
-            _end(running, session)
+        if begun:
+            _end(lambda: bool(found or failed), ended, session)
         raise
     finally:
-        if begun.is_set():
+        if begun:
             thread.join()
+    if failed:
+        raise failed.pop()
+    return found.pop()
 
 
-def _end(running: Future[Any], session: _Session) -> None:
+def _end(is_over: Callable[[], bool], ended: threading.Lock, session: _Session) -> None:
     """End the call that runs, and say what to do if that takes long."""
     patient_until: float | None = time.monotonic() + _PATIENCE_SECONDS
-    while not running.done():
+    while not is_over():
         session.scaling.interrupt()
-        wait([running], timeout=_AGAIN_SECONDS)
-        if patient_until is not None and time.monotonic() >= patient_until and not running.done():
+        ended.acquire(timeout=_AGAIN_SECONDS)
+        if patient_until is not None and time.monotonic() >= patient_until and not is_over():
             patient_until = None
             session.terminal.complain(
                 "the call waits for input, or has hours left: Ctrl-C twice more ends this process at once"
