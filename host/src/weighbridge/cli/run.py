@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Iterator
@@ -43,6 +44,7 @@ _NAME: Final = "weighbridge.command-line"
 _LASTING: Final = ("active", "deferred", "failed", "refused", "stranded", "unloaded")
 """States that last; the others are on the way to one of these."""
 _TERMINAL_SECONDS: Final = 2.0
+_WAIT_SECONDS: Final = 1.0
 
 
 @click.command(short_help="Load plugins under a ceiling, and unload them on Ctrl-C.")
@@ -200,7 +202,7 @@ def _keep_running(host: Host, every: float | None, as_json: bool) -> None:
                 if live is not None:
                     live.update(_now(host, time.monotonic() - since, live.console.width), refresh=True)
                 try:
-                    line = observer.lines.get(timeout=every)
+                    line = _next_line(observer.lines, every)
                 except Empty:
                     if live is None and not as_json:
                         say(f"\n{time.strftime('%H:%M:%S')}")
@@ -214,6 +216,21 @@ def _keep_running(host: Host, every: float | None, as_json: bool) -> None:
         return
     finally:
         host.unregister(_NAME)
+
+
+def _next_line(lines: SimpleQueue[str], seconds: float | None) -> str:
+    """The next line, waited for in pieces: a signal that comes just before a wait does not end it.
+
+    :param seconds: how long to wait; None is for ever.
+    :raises Empty: if there is none by then.
+    """
+    end = math.inf if seconds is None else time.monotonic() + seconds
+    while (left := end - time.monotonic()) > _WAIT_SECONDS:
+        try:
+            return lines.get(timeout=_WAIT_SECONDS)
+        except Empty:
+            continue
+    return lines.get(timeout=max(left, 0))
 
 
 @contextmanager
