@@ -164,12 +164,15 @@ class Ticker:
         self._running: set[object] = set()
         self._origin = clock()
         self._is_moving = False
+        self._was_used = False
+        """Since the last tick: short calls, one after the other, must not wake the clock each."""
         self._wake = threading.Event()
         self._lock = threading.RLock()  # the collector may run a finalizer that calls a module
 
     def enter(self, call: object) -> None:
         """A call with a deadline begins."""
         self._running.add(call)
+        self._was_used = True
         if not self._is_moving:
             self._resume()
 
@@ -195,8 +198,9 @@ class Ticker:
     def run(self, stop: StopToken) -> None:
         """Move the clock until the token is set, or the engine is closed."""
         while not stop.is_set() and self._tick is not None:
-            if not self._running and self._park(stop):
+            if not self._running and not self._was_used and self._park(stop):
                 continue
+            self._was_used = False
             next_tick = self._origin + (self.nticks + 1) * TICK_SECONDS
             stop.wait(max(0.0, next_tick - self.clock()))
             self.catch_up()
