@@ -19,7 +19,9 @@ refers to it; its distribution has a compiled module that cannot be loaded twice
 which Python does not know; it gave C code the address of a function of its; the plugin's manifest says that it cannot
 go."""
 _IN_USE: Final = frozenset({"shared", "outside"})
-_FAILURES: Final = frozenset({"compiled", "threads", "callbacks", "declared"})
+CANNOT_GO: Final[tuple[Reason, ...]] = ("compiled", "threads", "callbacks")
+"""The process cannot let go of it, whoever brought it."""
+_FAILURES: Final = frozenset({*CANNOT_GO, "declared"})
 
 
 @attrs.frozen
@@ -69,7 +71,7 @@ class Departure:
     @property
     def compiled(self) -> tuple[str, ...]:
         """Those that were to go and cannot, for what is compiled."""
-        return self._because("compiled", "threads", "callbacks")
+        return self._because(*CANNOT_GO)
 
     @property
     def declared(self) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from typing import Final
 
 import attrs
 
+from .ownership import top_level
 from .references import is_module, namespace_of
 
 _MAPS: Final = "/proc/self/maps"
@@ -37,7 +38,7 @@ def homes(names: Iterable[str]) -> frozenset[str]:
     https://github.com/pypa/auditwheel.
     """
     found: set[str] = set()
-    for name in {name.partition(".")[0] for name in names}:
+    for name in set(map(top_level, names)):
         module = sys.modules.get(name)
         file = namespace_of(module).get("__file__") if is_module(module) else None
         if type(file) is str:

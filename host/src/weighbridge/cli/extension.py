@@ -10,7 +10,7 @@ from typing import Any, Final
 import click
 from weighbridge_hookspecs import GROUP, Candidate
 
-from ..discovery.candidates import discover
+from ..discovery.candidates import Discovery, discover
 from ..host import Host
 from . import output
 from .config import config_option, read_config
@@ -28,7 +28,7 @@ class CommandsOfPlugins(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Its own commands, then those of plugins."""
         own = super().list_commands(ctx)
-        return [*own, *(one.name for one in _with_command(discover(GROUP).candidates) if one.name not in own)]
+        return [*own, *(one.name for one in _with_command(_found(ctx).candidates) if one.name not in own)]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """One of its own, or else a plugin's.
@@ -38,7 +38,7 @@ class CommandsOfPlugins(click.Group):
         own = super().get_command(ctx, cmd_name)
         if own is not None:
             return own
-        found = discover(GROUP)
+        found = _found(ctx)
         for problem in found.problems:
             if problem.plugin == cmd_name:  # it is installed, so "no such command" would mislead
                 raise problem
@@ -53,6 +53,14 @@ class CommandTerminal:
     print_table = staticmethod(output.print_table)
     print_json = staticmethod(output.print_json)
     progress = staticmethod(output.progress)
+
+
+def _found(ctx: click.Context) -> Discovery:
+    """What is installed; looked for once in an invocation, for the help asks for the commands one by one."""
+    if _HOOK not in ctx.meta:
+        ctx.meta[_HOOK] = discover(GROUP)
+    found: Discovery = ctx.meta[_HOOK]
+    return found
 
 
 def _with_command(candidates: Iterable[Candidate]) -> list[Candidate]:

@@ -22,6 +22,7 @@ import attrs
 from weighbridge_hookspecs import GROUP, Candidate, LoadFailed, WeighbridgeError, hooks
 
 from ..accounting.account import Account
+from ..accounting.departure import CANNOT_GO
 from ..accounting.imports import ImportRecorder
 from ..accounting.ownership import top_level
 from ..host import Host, MeterName
@@ -241,7 +242,7 @@ class _Rounds:
 
 def _cannot_go(survivor: Survivor) -> bool:
     """Whether it is a module that the process cannot let go of, whoever brought it."""
-    return survivor.kind == "module" and survivor.tie.partition(":")[0] in ("compiled", "threads", "callbacks")
+    return survivor.kind == "module" and survivor.tie.partition(":")[0] in CANNOT_GO
 
 
 def _check(task: dict[str, Any]) -> dict[str, Any]:

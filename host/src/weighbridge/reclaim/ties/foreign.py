@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any, Final
 
+from ...accounting.callbacks import called_by
 from ..belongings import Belongings
 from ..names import name_of, namespace_of, short
 from .tie import Finding, Hold, Tie
@@ -121,15 +122,11 @@ class FaultFiles(Tie):
 
 
 def _callbacks(kinds: Iterable[type], belongings: Belongings) -> Iterator[tuple[Any, Any]]:
-    """C functions that call a function of the plugin's, with that function.
-
-    The collector knows a thunk between the two: https://github.com/python/cpython/blob/3.11/Modules/_ctypes/ctypes.h.
-    """
+    """C functions that call a function of the plugin's, with that function."""
     for kind in kinds:
         for callback in belongings.heap.get(kind, ()):
-            for thunk in gc.get_referents(callback):
-                inner = gc.get_referents(thunk) if type(thunk).__name__ == "CThunkObject" else ()
-                yield from ((callback, one) for one in inner if not issubclass(type(one), type) and one in belongings)
+            inner = called_by(callback)
+            yield from ((callback, one) for one in inner if not issubclass(type(one), type) and one in belongings)
 
 
 def _clear_hook(module: Any, space: dict[str, Any], hook: object) -> None:
