@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import wasmtime
 from weighbridge_hookspecs import InvalidModule
 
-from .binary import FunctionImport, ModuleFacts, expose
+from .binary import Exposed, FunctionImport, ModuleFacts, expose
 from .config import DEFAULT_MAX_PAGES
 from .functions import Functions, HostFunctions
 from .instance import Instance, Limits, Linked, runs_at_start
@@ -25,7 +25,7 @@ _WASI: Final = "wasi_snapshot_preview1"
 class Program:
     """A module, once compiled and linked, from which instances are made. Close it, or use it in a ``with``.
 
-    :param wasm: the module as bytes in WebAssembly's binary format.
+    :param wasm: the module as bytes in WebAssembly's binary format, or what :func:`.expose` made of them.
     :param functions: host functions by ``"<module>.<name>"``.
     :param wasi: what it is granted of the system; nothing by default.
     :param max_pages: what its memory may grow to, in pages of 65,536 bytes; several have equal parts of it.
@@ -38,7 +38,7 @@ class Program:
     def __init__(
         self,
         engine: Engine,
-        wasm: bytes,
+        wasm: bytes | Exposed,
         *,
         functions: Functions | None = None,
         wasi: WasiGrants | None = None,
@@ -48,7 +48,7 @@ class Program:
         compile: Callable[[bytes], wasmtime.Module] | None = None,
     ) -> None:
         self._engine: Final = engine
-        exposed = expose(wasm)
+        exposed = wasm if isinstance(wasm, Exposed) else expose(wasm)
         self.facts: Final[ModuleFacts] = exposed.facts
         self._limits = Limits(max_pages=max_pages, max_table_elements=max_table_elements)
         check_limits(self.facts, self._limits)

@@ -24,7 +24,7 @@ from weighbridge_hookspecs import (
     UnknownModule,
 )
 
-from .binary import ModuleFacts, read
+from .binary import Exposed, ModuleFacts, expose
 from .compiled import CompiledCache
 from .config import ModuleConfig, ScalingSettings
 from .engine import Engine
@@ -112,8 +112,8 @@ class Registry:
         """See :meth:`.WasmScaling.register`."""
         digest = hashlib.sha256(wasm).digest()
         module_id = _id(name, digest)
-        facts = read(wasm)
-        wish = self._wish(facts, config)
+        exposed = expose(wasm)
+        wish = self._wish(exposed.facts, config)
         provided = dict(functions or {})  # a copy: it is compared with later ones
         with self._arrival(module_id, owner), self._turns.turn(module_id):
             entry = self._entries.get(module_id)
@@ -121,7 +121,7 @@ class Registry:
                 _check_same(entry, digest, wish, provided)
                 entry.owners.append(owner)
             else:
-                self._enter(self._made(module_id, digest, wasm, facts, wish, provided, owner))
+                self._enter(self._made(module_id, digest, exposed, wish, provided, owner))
             return module_id
 
     def unregister(self, module_id: str, owner: str | None) -> None:
@@ -209,18 +209,17 @@ class Registry:
         self,
         module_id: str,
         digest: bytes,
-        wasm: bytes,
-        facts: ModuleFacts,
+        exposed: Exposed,
         wish: ModuleConfig,
         functions: Functions,
         owner: str | None,
     ) -> Entry:
         if wish.keep_state:
-            _check_state_can_be_kept(module_id, facts)
+            _check_state_can_be_kept(module_id, exposed.facts)
         config = self._settings.bounded(self._kept.effective(module_id, wish))
         program = Program(
             self._engine,
-            wasm,
+            exposed,
             functions=functions,
             wasi=None if config.wasi is None else WasiGrants.read(config.wasi),
             max_pages=config.max_pages,
