@@ -23,11 +23,14 @@ import click
 from weighbridge_hookspecs import ConfigurationError
 
 from ..discovery.nearest import did_you_mean
+from ..host import Host
 from ..pressure.settings import MemorySettings
 from ..units import parse_bytes
 
 _SIZES: Final = frozenset({"pool_max_array"})
 
+ceiling_option = click.option("--ceiling", metavar="SIZE", help="What the process may hold, such as 128MiB.")
+store_option = click.option("--store", metavar="FILE", type=click.Path(path_type=Path), help="Where plugins keep data.")
 config_option = click.option(
     "--config",
     metavar="FILE",
@@ -54,6 +57,20 @@ class Config:
             for name in self.plugins
             if name not in known
         ]
+
+
+def make_host(config: Config, *, ceiling: str | None, store: Path | None, **options: Any) -> Host:
+    """A host as the file says; what was typed goes first.
+
+    :param options: what else :class:`Host` takes.
+    """
+    given: dict[str, Any] = {
+        "settings": config.plugins,
+        "disabled": config.disabled,
+        "store": config.store if store is None else store,
+        "memory": config.memory,
+    }
+    return Host(config.ceiling if ceiling is None else ceiling, **given | options)
 
 
 def read_config(file: Path | None) -> Config:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import click
 from weighbridge_hookspecs import GROUP, Candidate
 
 from ..discovery.candidates import Discovery, discover
-from ..host import Host
 from . import output
-from .config import config_option, read_config
+from .config import ceiling_option, config_option, make_host, read_config, store_option
 from .ending import INTERRUPTED, unload_all
 
 _HOOK: Final = "weighbridge_command"
@@ -77,29 +76,20 @@ def _command(candidate: Candidate) -> click.Command:
         add_help_option=False,
         context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
         params=[
-            click.Option(["--ceiling"], metavar="SIZE"),
-            click.Option(["--store"], metavar="FILE", type=click.Path(path_type=Path)),
-            *_parameters(config_option),
+            *_parameters(ceiling_option, store_option, config_option),
             click.Argument(["arguments"], nargs=-1, type=click.UNPROCESSED),
         ],
     )
 
 
-def _parameters(decorator: Any) -> list[click.Parameter]:
-    """The parameter that a decorator of click gives to a command."""
-    return list(decorator(click.Command(None)).params)
+def _parameters(*decorators: Callable[[click.Command], click.Command]) -> list[click.Parameter]:
+    """The parameters that decorators of click give to a command."""
+    return [parameter for decorate in decorators for parameter in decorate(click.Command(None)).params]
 
 
 def _run(name: str, ceiling: str | None, store: Path | None, config: Path | None, arguments: tuple[str, ...]) -> int:
-    settings = read_config(config)
-    host = Host(
-        settings.ceiling if ceiling is None else ceiling,
-        meter="process",  # nobody looks at the account, and tracing makes a load several times slower
-        settings=settings.plugins,
-        disabled=settings.disabled,
-        store=settings.store if store is None else store,
-        memory=settings.memory,
-    )
+    # nobody looks at the account, and tracing makes a load several times slower
+    host = make_host(read_config(config), ceiling=ceiling, store=store, meter="process")
     try:
         host.load(name)
         code = host.command(name, arguments, CommandTerminal())

@@ -19,7 +19,7 @@ from ..accounting.account import Statement
 from ..host import Host
 from ..lifecycle.report import LoadReport
 from ..units import format_bytes
-from .config import Config, config_option, read_config
+from .config import Config, ceiling_option, config_option, make_host, read_config, store_option
 from .ending import exit_code, unload_all
 from .interrupts import Interrupted, interruptible
 from .output import (
@@ -49,13 +49,13 @@ _WAIT_SECONDS: Final = 1.0
 
 @click.command(short_help="Load plugins under a ceiling, and unload them on Ctrl-C.")
 @click.argument("names", nargs=-1, metavar="[NAME]...")
-@click.option("--ceiling", metavar="SIZE", help="What the process may hold, such as 128MiB.")
+@ceiling_option
 @click.option(
     "--bounded",
     is_flag=True,
     help="Stay under the ceiling, 128 MiB by default: buffers are pooled, and near it room is made.",
 )
-@click.option("--store", metavar="FILE", type=click.Path(path_type=Path), help="Where plugins keep data.")
+@store_option
 @group_option
 @config_option
 @click.option(
@@ -95,15 +95,8 @@ def run(
       weighbridge run --ceiling 64MiB --once
     """
     settings = read_config(config)
-    host = Host(
-        settings.ceiling if ceiling is None else ceiling,
-        group=group,
-        meter=meter,  # type: ignore[arg-type]  # click has checked it
-        settings=settings.plugins,
-        disabled=settings.disabled,
-        store=settings.store if store is None else store,
-        memory=attrs.evolve(settings.memory, enabled=True) if bounded else settings.memory,
-    )
+    memory = attrs.evolve(settings.memory, enabled=True) if bounded else settings.memory
+    host = make_host(settings, ceiling=ceiling, store=store, group=group, meter=meter, memory=memory)
     report = statement = statistics = interruption = None
     with result_alone(as_json):
         try:
