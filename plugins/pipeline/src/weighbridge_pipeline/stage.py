@@ -15,29 +15,16 @@ MOST_NAME_BYTES: Final = 100
 """What the name of a stage may have in UTF-8: it is part of a key of the store."""
 
 
-class Job:
-    """What the function of a stage is given. ``job["name"]`` is the result of a stage that this one needs."""
+class _Attempt:
+    """One call of a function of a stage, in a transaction. It can be pickled."""
 
-    __slots__ = ("cancel", "inputs", "results", "stage", "transaction")
+    __slots__ = ("cancel", "stage", "transaction")
 
-    def __init__(
-        self, transaction: str, stage: str, inputs: Any, results: Mapping[str, Any], cancel: CancelToken
-    ) -> None:
+    def __init__(self, transaction: str, stage: str, cancel: CancelToken) -> None:
         self.transaction: Final = transaction
         self.stage: Final = stage
-        self.inputs: Final = inputs
-        """What the transaction was begun with."""
-        self.results: Final = results
-        """Results of the stages that it needs, by name."""
         self.cancel: Final = cancel
-        """Set once the transaction has failed, was called off, or has no time left."""
-
-    def __getitem__(self, name: str) -> Any:
-        try:
-            return self.results[name]
-        except KeyError:
-            problem = f"stage {self.stage!r} does not need {name!r}, but {', '.join(self.results) or 'no other'}"
-        raise KeyError(problem)
+        """Set once it is to end: see :attr:`remaining_seconds`."""
 
     @property
     def key(self) -> str:
@@ -50,44 +37,53 @@ class Job:
         return self.cancel.remaining_seconds
 
     def __getstate__(self) -> tuple[Any, ...]:
-        return tuple(getattr(self, name) for name in Job.__slots__)
+        return tuple(getattr(self, name) for name in self._fields())
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
-        for name, value in zip(Job.__slots__, state, strict=True):
+        for name, value in zip(self._fields(), state, strict=True):
             setattr(self, name, value)
 
+    @classmethod
+    def _fields(cls) -> tuple[str, ...]:
+        return (*_Attempt.__slots__, *cls.__slots__)
 
-class UndoJob:
-    """What the undo of a stage is given."""
 
-    __slots__ = ("attempt", "cancel", "captured", "stage", "transaction")
+class Job(_Attempt):
+    """What the function of a stage is given. ``job["name"]`` is the result of a stage that this one needs.
+
+    Its `cancel` is set once the transaction has failed, was called off, or has no time left.
+    """
+
+    __slots__ = ("inputs", "results")
+
+    def __init__(
+        self, transaction: str, stage: str, inputs: Any, results: Mapping[str, Any], cancel: CancelToken
+    ) -> None:
+        super().__init__(transaction, stage, cancel)
+        self.inputs: Final = inputs
+        """What the transaction was begun with."""
+        self.results: Final = results
+        """Results of the stages that it needs, by name."""
+
+    def __getitem__(self, name: str) -> Any:
+        try:
+            return self.results[name]
+        except KeyError:
+            problem = f"stage {self.stage!r} does not need {name!r}, but {', '.join(self.results) or 'no other'}"
+        raise KeyError(problem)
+
+
+class UndoJob(_Attempt):
+    """What the undo of a stage is given. Its `cancel` is set once the deadline of this attempt has passed."""
+
+    __slots__ = ("attempt", "captured")
 
     def __init__(self, transaction: str, stage: str, captured: Any, attempt: int, cancel: CancelToken) -> None:
-        self.transaction: Final = transaction
-        self.stage: Final = stage
+        super().__init__(transaction, stage, cancel)
         self.captured: Final = captured
         """The copy that was made when the stage had ended."""
         self.attempt: Final = attempt
         """Counted from 1."""
-        self.cancel: Final = cancel
-        """Set once the deadline of this attempt has passed."""
-
-    @property
-    def key(self) -> str:
-        """The same at each attempt; see :attr:`Job.key`."""
-        return f"{self.transaction}/{self.stage}"
-
-    @property
-    def remaining_seconds(self) -> float | None:
-        """What is left to this attempt; None: no deadline."""
-        return self.cancel.remaining_seconds
-
-    def __getstate__(self) -> tuple[Any, ...]:
-        return tuple(getattr(self, name) for name in UndoJob.__slots__)
-
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
-        for name, value in zip(UndoJob.__slots__, state, strict=True):
-            setattr(self, name, value)
 
 
 Run: TypeAlias = Callable[[Job], Any]
